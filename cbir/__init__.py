@@ -1,0 +1,42 @@
+"""cbir: the colour search engine for one's own photos.
+
+    import cbir
+    index = cbir.Index.open("indexes/photos")
+    for hit in index.search("query.jpg", limit=10):
+        print(hit.path, hit.distance)
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cbir.errors import CbirError as CbirError
+    from cbir.index import Hit as Hit
+    from cbir.index import Index as Index
+    from cbir.indexing import build_index as build_index
+    from cbir.metric import Metric as Metric
+    from cbir.palette import Palette as Palette
+    from cbir.quadratic import QuadraticForm as QuadraticForm
+
+_HOMES = {
+    "CbirError": "errors",
+    "Hit": "index",
+    "Index": "index",
+    "build_index": "indexing",
+    "Metric": "metric",
+    "Palette": "palette",
+    "QuadraticForm": "quadratic",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cbir' has no attribute {name!r}")
+    return getattr(import_module(f"cbir.{_HOMES[name]}"), name)

@@ -1,0 +1,52 @@
+"""What can go wrong for a user, each said in one line: what, which file, what to do next."""
+
+from __future__ import annotations
+
+# What to do about an index that cannot be read.
+REBUILD = "make it again with: cbir index PHOTOS --rebuild"
+
+
+class CbirError(Exception):
+    """Base of every error that is the user's to mend; its text is one line for the user."""
+
+
+class MetricError(CbirError, ValueError):
+    """A metric's name, range or matrix cannot be used."""
+
+
+class NotPositiveSemidefiniteError(MetricError):
+    """A similarity matrix would give negative squared distances; see `QuadraticForm`."""
+
+    def __init__(self, smallest: float, largest: float) -> None:
+        super().__init__(
+            f"this similarity matrix is not positive semi-definite (eigenvalues {smallest:.3g} to {largest:.3g}), "
+            "so some squared distances would be negative; use another, or repair=True for the nearest that is"
+        )
+        self.smallest = smallest
+
+
+class PaletteError(CbirError, ValueError):
+    """A palette cannot be learnt or read."""
+
+
+class PictureError(CbirError, ValueError):
+    """A file cannot be read as a picture; `reason` says why, without the file's name."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class NoPicturesError(CbirError):
+    """There is nothing to index."""
+
+
+class IndexFolderError(CbirError):
+    """An index is missing, is not one, is damaged, or was written by a newer cbir."""
+
+
+class OutputError(CbirError, OSError):
+    """An output cannot be written, or exists and was not asked to be overwritten."""

@@ -1,0 +1,316 @@
+"""Making an index, and bringing it up to date: find, compare with what is there, describe what is new, commit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir.decode import decoder_version
+from cbir.describe import describe_files
+from cbir.errors import IndexFolderError, NoPicturesError, PaletteError, PictureError
+from cbir.find import Found, Skipped, absolute, find_pictures, is_below
+from cbir.learn import LEARNING_PHOTOS, learn_from_files
+from cbir.manifest import FILE_NAME, Manifest, SegmentEntry
+from cbir.palette import MAX_COLORS, Algorithm, Palette
+from cbir.segment import SEGMENT_PHOTOS, Files, Segment, load_palette, save_palette
+
+DEFAULT_COLORS = 256
+DEFAULT_ALGORITHM: Algorithm = "minibatch"
+Progress = Callable[[int, int], None]
+_T = TypeVar("_T")
+_Result = NDArray[np.uint16] | PictureError
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run did to an index: `photos` are in it now, `skipped` are left out, each with its reason.
+
+    `colors` is how many the palette was asked to have; it has fewer where the photos have no more.
+    """
+
+    folder: Path
+    photos: int
+    added: int
+    changed: int
+    dropped: int
+    skipped: list[Skipped]
+    palette: Palette
+    colors: int
+    learnt_photos: int
+    bytes: int
+    seconds: float
+
+    @property
+    def palette_is_outgrown(self) -> bool:
+        """Whether most photos came after the palette was learnt, so that learning it anew may describe them better."""
+        return self.learnt_photos < LEARNING_PHOTOS and self.photos > 2 * self.learnt_photos
+
+
+@dataclass(frozen=True)
+class _Old:
+    """An index as it was before this run."""
+
+    manifest: Manifest
+    palette: Palette
+    segments: list[Segment]
+
+    @classmethod
+    def load(cls, folder: Path) -> _Old:
+        manifest = Manifest.load(folder)
+        palette = load_palette(folder, manifest.palette)
+        return cls(manifest, palette, [Segment.load(folder, one.file, len(palette)) for one in manifest.segments])
+
+
+@dataclass
+class _Plan:
+    """What is to be done: the rows that each old segment keeps (photos, unread files), and the files to decode."""
+
+    todo: list[Found]
+    keep: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = field(default_factory=list)
+    kept_photos: int = 0
+    kept_unread: list[Skipped] = field(default_factory=list)
+    changed: int = 0
+    dropped: int = 0
+    forgotten: int = 0
+
+
+def build_index(
+    folder: str | os.PathLike[str],
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    colors: int | None = None,
+    algorithm: Algorithm | None = None,
+    jobs: int | None = None,
+    rebuild: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Make the index in `folder` of all photos below `paths`, or bring it up to date with them.
+
+    A new index learns a palette of `colors` (256) by `algorithm` ("minibatch"). An existing one keeps its palette; of
+    the photos below `paths`, those that are new or have changed (size or time) are decoded and those that are gone
+    are dropped; the photos elsewhere stay. `rebuild` forgets what there was. `jobs` worker processes (None: one per
+    core) change the speed only, never a byte. `progress` is called with the numbers of photos decoded and to decode.
+
+    There is one commit, at the end: if anything raises, Ctrl-C included, the old index is as it was.
+    Raises FileNotFoundError, NoPicturesError, IndexFolderError, PaletteError, or OSError if it cannot be written.
+    """
+    started = time.perf_counter()
+    target, tops = Path(folder), [absolute(path) for path in paths]
+    is_index = _is_index(target)
+    old = _Old.load(target) if is_index and not rebuild else None
+    colors, algorithm = _settle_palette(target, old, colors, algorithm)
+    found, skipped = find_pictures(tops)
+    if not found:
+        raise NoPicturesError(f"{', '.join(tops)}: no pictures there; name a folder with pictures{_first(skipped)}")
+    plan = _compare(old, tops, found)
+    with _folder(target):
+        files = [file.path for file in plan.todo]
+        tick = _Ticker(progress, len(files))
+        workers = jobs or _cores()
+        results: dict[int, _Result] = {}
+        if old:
+            palette, learnt_photos = old.palette, old.manifest.learnt_photos
+        else:
+            learnt = learn_from_files(files, colors, algorithm, workers, tick)
+            palette, learnt_photos, results = learnt.palette, learnt.photos, learnt.results
+        rest = [row for row in range(len(files)) if row not in results]
+        described = tick(describe_files([files[row] for row in rest], palette, workers))
+        results.update(zip(rest, described, strict=True))
+        failed = [Skipped(one.path, one.reason) for _, one in sorted(results.items()) if isinstance(one, PictureError)]
+        if old is None or files or plan.dropped or plan.forgotten:
+            entries = _save_segments(target, old, plan, results, tops, len(palette))
+            palette_file = save_palette(palette, target)
+            Manifest(colors, algorithm, learnt_photos, palette_file, decoder_version(), tuple(entries)).commit(target)
+            _remove_unlisted(target, old)
+    return Report(
+        folder=target,
+        photos=plan.kept_photos + len(results) - len(failed),
+        added=len(results) - len(failed) - plan.changed,
+        changed=plan.changed,
+        dropped=plan.dropped,
+        skipped=skipped + plan.kept_unread + failed,
+        palette=palette,
+        colors=colors,
+        learnt_photos=learnt_photos,
+        bytes=sum(file.stat().st_size for file in target.iterdir()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _is_index(folder: Path) -> bool:
+    """Whether there is an index to be brought up to date. Raises IndexFolderError if there is something else."""
+    try:
+        if (folder / FILE_NAME).exists():
+            return True
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise IndexFolderError(f"{folder}: exists and is not an index; name another place with --index")
+    except OSError as error:
+        raise IndexFolderError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+    return False
+
+
+def _settle_palette(
+    folder: Path, old: _Old | None, colors: int | None, algorithm: Algorithm | None
+) -> tuple[int, Algorithm]:
+    """How many colours the palette has and how it is learnt: as asked, or as the old index has it."""
+    if colors is not None and not 1 <= colors <= MAX_COLORS:
+        raise PaletteError(f"a palette has 1 to {MAX_COLORS} colours, not {colors}")
+    if old is None:
+        return colors or DEFAULT_COLORS, algorithm or DEFAULT_ALGORITHM
+    have = old.manifest
+    if colors not in (None, have.colors) or algorithm not in (None, have.algorithm):
+        raise IndexFolderError(
+            f"{folder}: has a palette of {have.colors} colours by {have.algorithm}; "
+            "add --rebuild to learn another, or name another index"
+        )
+    return have.colors, have.algorithm
+
+
+def _compare(old: _Old | None, tops: list[str], found: list[Found]) -> _Plan:
+    """Tell what of the old index stays and what is to be decoded. Nothing is opened."""
+    if old is None:
+        return _Plan(found)
+    by_path = {file.path: file for file in found}
+    known: set[str] = set()
+
+    def state(root: str, files: Files, row: int) -> str:
+        path = _join(root, files.names[row])
+        if not any(is_below(path, top) for top in tops):
+            return "kept"
+        if path not in by_path:
+            return "gone"
+        if (by_path[path].size, by_path[path].mtime_ns) != (int(files.sizes[row]), int(files.mtimes[row])):
+            return "changed"
+        known.add(path)
+        return "kept"
+
+    plan = _Plan([])
+    same_decoder = old.manifest.decoder == decoder_version()
+    for entry, segment in zip(old.manifest.segments, old.segments, strict=True):
+        photos = [state(entry.root, segment.photos, row) for row in range(len(segment.photos))]
+        # What this version of the decoder could not read it cannot read now; another may.
+        unread = [state(entry.root, segment.unread, row) if same_decoder else "" for row in range(len(segment.unread))]
+        rows = _rows_of("kept", photos), _rows_of("kept", unread)
+        plan.keep.append(rows)
+        plan.kept_photos += len(rows[0])
+        plan.kept_unread += [Skipped(_join(entry.root, segment.unread.names[i]), segment.reasons[i]) for i in rows[1]]
+        plan.changed += photos.count("changed")
+        plan.dropped += photos.count("gone")
+        plan.forgotten += len(unread) - len(rows[1])
+    plan.todo = [file for file in found if file.path not in known]
+    return plan
+
+
+def _rows_of(wanted: str, states: list[str]) -> NDArray[np.intp]:
+    return np.array([row for row, one in enumerate(states) if one == wanted], np.intp)
+
+
+def _save_segments(
+    folder: Path, old: _Old | None, plan: _Plan, results: dict[int, _Result], tops: list[str], k: int
+) -> list[SegmentEntry]:
+    """Write what has changed: old segments that lost rows, then the new rows below each of the given paths."""
+    entries = []
+    if old:
+        for entry, segment, (photos, unread) in zip(old.manifest.segments, old.segments, plan.keep, strict=True):
+            if (len(photos), len(unread)) == (entry.photos, entry.unread):
+                entries.append(entry)
+            elif len(photos) or len(unread):
+                file = segment.take(photos, unread).save(folder)
+                entries.append(SegmentEntry(file, entry.root, len(photos), len(unread)))
+    by_root: dict[str, list[int]] = defaultdict(list)
+    for row, found in enumerate(plan.todo):
+        by_root[_root_of(found.path, tops)].append(row)
+    for root, rows in sorted(by_root.items()):
+        for start in range(0, len(rows), SEGMENT_PHOTOS):
+            part = rows[start : start + SEGMENT_PHOTOS]
+            segment = _segment(root, [plan.todo[row] for row in part], [results[row] for row in part], k)
+            entries.append(SegmentEntry(segment.save(folder), root, len(segment.photos), len(segment.unread)))
+    return entries
+
+
+def _segment(root: str, files: list[Found], results: list[_Result], k: int) -> Segment:
+    photos, unread, amounts, reasons = [], [], [], []
+    for file, result in zip(files, results, strict=True):
+        row = (os.fsencode(file.path[len(root.rstrip(os.sep)) + 1 :]), file.size, file.mtime_ns)
+        if isinstance(result, PictureError):
+            unread.append(row)
+            reasons.append(result.reason)
+        else:
+            photos.append(row)
+            amounts.append(result)
+    table = np.array(amounts, np.uint16).reshape(-1, k)
+    return Segment(Files.pack(photos), table, Files.pack(unread), reasons)
+
+
+def _root_of(path: str, tops: list[str]) -> str:
+    """The given folder that a file lies below, the widest if there are several; its own folder if it was given itself."""
+    root = min((top for top in tops if is_below(path, top)), key=len)
+    return os.path.dirname(path) if root == path else root  # noqa: PTH120
+
+
+def _join(root: str, name: bytes) -> str:
+    return root.rstrip(os.sep) + os.sep + os.fsdecode(name)
+
+
+def _remove_unlisted(folder: Path, old: _Old | None) -> None:
+    """Remove the files of the state before, but for those that the new one shares. Readers keep what they mapped."""
+    listed = Manifest.load(folder)
+    files = {listed.palette, *(entry.file for entry in listed.segments)}
+    for path in folder.glob("*.joblib"):
+        if path.name not in files:
+            # A system that does not remove open files may keep one until the next run.
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make the index's folder and see that it can be written before hours of work; take it back if the work fails."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(None, "permission denied")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise IndexFolderError(f"{folder}: cannot be written ({reason}); name another place with --index") from error
+    try:
+        yield
+    except BaseException:
+        if made and not (folder / FILE_NAME).exists():
+            for path in folder.glob("*.joblib"):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+class _Ticker:
+    """Counts what streams through it, over several streams."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, stream: Iterable[_T]) -> Iterator[_T]:
+        for item in stream:
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, self._total)
+            yield item
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first(skipped: Sequence[Skipped]) -> str:
+    return f" (skipped {skipped[0].path}: {skipped[0].reason})" if skipped else ""

@@ -1,0 +1,64 @@
+"""Learning the palette of a collection from photos that are decoded only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir.decode import Picture
+from cbir.describe import describe_pictures, sample_files
+from cbir.errors import NoPicturesError, PictureError
+from cbir.grid import ColorGrid
+from cbir.palette import Algorithm, Palette
+
+# A palette is learnt from all photos, or from this many drawn evenly by chance: their small pictures stay in memory
+# (about 100 KB each) until they can be described, so that no photo is decoded twice.
+LEARNING_PHOTOS = 1024
+_SEED = 0
+_T = TypeVar("_T")
+Tick = Callable[[Iterator[_T]], Iterator[_T]]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A palette, and by their place in the list the descriptions of the photos that it was learnt from."""
+
+    palette: Palette
+    results: dict[int, NDArray[np.uint16] | PictureError]
+
+    @property
+    def photos(self) -> int:
+        """From how many photos the palette was learnt."""
+        return sum(not isinstance(result, PictureError) for result in self.results.values())
+
+
+def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, tick: Tick) -> Learnt:
+    """Learn a palette in which every photo counts the same, whatever its size, and describe these photos with it.
+
+    `tick` is put around the stream of photos, for progress. Raises NoPicturesError if none can be read.
+    """
+    grid = ColorGrid()
+    pictures: dict[int, Picture] = {}
+    results: dict[int, NDArray[np.uint16] | PictureError] = {}
+    rows = _draw(len(paths))
+    for row, sample in zip(rows, tick(sample_files([paths[row] for row in rows], jobs)), strict=True):
+        if isinstance(sample, PictureError):
+            results[row] = sample
+        else:
+            grid.add(sample.counts)
+            pictures[row] = sample.picture
+    if not pictures:
+        raise NoPicturesError(f"none of the pictures can be read; the first: {next(iter(results.values()))}")
+    palette = Palette.learn(grid.total(), k, algorithm)
+    results.update(zip(pictures, describe_pictures(list(pictures.values()), palette, jobs), strict=True))
+    return Learnt(palette, results)
+
+
+def _draw(photos: int) -> list[int]:
+    if photos <= LEARNING_PHOTOS:
+        return list(range(photos))
+    return sorted(np.random.default_rng(_SEED).choice(photos, LEARNING_PHOTOS, replace=False).tolist())

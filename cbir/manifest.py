@@ -1,0 +1,97 @@
+"""The manifest: the one small file that says what an index consists of. Replacing it is the commit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cbir.atomic import write_file
+from cbir.errors import REBUILD, IndexFolderError
+
+FILE_NAME = "manifest.json"
+FORMAT = "cbir index"
+VERSION = 1
+# A million photos in segments of 65,536 need a few kilobytes.
+_MAX_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """A segment's file, the absolute folder its names are relative to, and how many photos it has."""
+
+    file: str
+    root: str
+    photos: int
+    unread: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index consists of: how its palette was learnt, its file, its segments, and what decoded the photos."""
+
+    colors: int
+    algorithm: str
+    learnt_photos: int
+    palette: str
+    decoder: str
+    segments: tuple[SegmentEntry, ...]
+
+    def commit(self, folder: Path) -> None:
+        """Make this the state of the index in `folder`, in one step."""
+        value = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        # ensure_ascii keeps folder names that are not UTF-8 (surrogates in Python) intact.
+        text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+        write_file(folder, FILE_NAME, lambda file: file.write(text.encode("ascii")))
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read the state of an index. Raises IndexFolderError, in one line, if there is none that can be read."""
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise IndexFolderError(f"{folder}: not an index (no {FILE_NAME}); make one with: cbir index PHOTOS")
+        try:
+            with path.open("rb") as file:
+                value = json.loads(file.read(_MAX_BYTES))
+        except OSError as error:
+            raise IndexFolderError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        except (ValueError, RecursionError) as error:
+            raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise IndexFolderError(f"{path}: not the manifest of an index; name another folder")
+        version = value.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise IndexFolderError(
+                f"{folder}: written by a newer cbir (format {version}, this one reads up to {VERSION}); upgrade cbir"
+            )
+        try:
+            if version != VERSION:
+                raise ValueError(f"format version {version!r}")
+            segments = tuple(_entry(one) for one in value["segments"])
+            return cls(
+                _number(value["colors"]),
+                _text(value["algorithm"]),
+                _number(value["learnt_photos"]),
+                _text(value["palette"]),
+                _text(value["decoder"]),
+                segments,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+
+
+def _entry(value: dict[str, Any]) -> SegmentEntry:
+    return SegmentEntry(_text(value["file"]), _text(value["root"]), _number(value["photos"]), _number(value["unread"]))
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is not a number of things")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a name")
+    return value

@@ -1,0 +1,70 @@
+"""A metric: which similarity, with which range, on plain or square-root amounts. Chosen when one asks, never stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir.errors import MetricError
+from cbir.quadratic import QuadraticForm
+from cbir.similarity import DEFAULT_REACH, SIMILARITIES, color_distances
+
+_ROOTS = "sqrt-"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quadratic-form distance between histograms.
+
+    `similarity` is linear, gaussian or laplacian; `reach` its range in L*a*b* units (None: 10, or for linear the
+    palette's largest colour distance); `roots` takes square roots of the amounts first, which damps big dull areas.
+    """
+
+    similarity: str = "laplacian"
+    reach: float | None = None
+    roots: bool = True
+
+    def __post_init__(self) -> None:
+        if self.similarity not in SIMILARITIES:
+            raise MetricError(f"there is no similarity {self.similarity!r}; use one of {', '.join(SIMILARITIES)}")
+        if self.reach is not None and not (math.isfinite(self.reach) and self.reach > 0):
+            raise MetricError(f"{self.similarity}: the range is a number above 0, not {self.reach}")
+        if self.roots and self.similarity == "linear":
+            raise MetricError(
+                "sqrt-linear is no metric: linear needs amounts that sum to one, and their square roots do not; "
+                "use linear, or sqrt-laplacian"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Metric:
+        """Read `[sqrt-]NAME[:RANGE]`, such as `sqrt-laplacian:10`, or `qbic`, which is QBIC's published `linear`."""
+        name, colon, reach = text.strip().lower().partition(":")
+        if name == "qbic":
+            name = "linear"
+        try:
+            number = float(reach) if colon else None
+        except ValueError:
+            raise MetricError(
+                f"{text!r} is no metric: {reach!r} is not a number; write for instance {DEFAULT}"
+            ) from None
+        return cls(name.removeprefix(_ROOTS), number, name.startswith(_ROOTS))
+
+    def __str__(self) -> str:
+        reach = DEFAULT_REACH if self.reach is None and self.similarity != "linear" else self.reach
+        return (_ROOTS if self.roots else "") + self.similarity + (f":{reach:g}" if reach is not None else "")
+
+    def form(self, lab: NDArray[np.floating]) -> QuadraticForm:
+        """The quadratic form over a palette's colours, (k, 3) L*a*b*, for amounts that `prepare` has been over."""
+        A = SIMILARITIES[self.similarity](color_distances(lab), self.reach)
+        return QuadraticForm(A, one_sum=not self.roots)
+
+    def prepare(self, shares: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What the form is taken of: shares 0..1 of a picture, (..., k), or their square roots; the dtype stays."""
+        return np.sqrt(shares) if self.roots else shares
+
+
+DEFAULT = Metric()
+QBIC = Metric("linear", None, roots=False)

@@ -1,0 +1,170 @@
+"""The palette: k colours learnt from pictures, and the label (nearest palette colour) of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cbir.color import F32, F64, U8, U32, bytes_of_codes, bytes_of_lab, codes, distinct, lab_of_bytes
+from cbir.errors import PaletteError
+from cbir.grid import CellCounts
+
+U16 = NDArray[np.uint16]
+Algorithm = Literal["minibatch", "kmeans"]
+
+# The similarity matrix has k x k entries; 1024 colours are already finer than the eye needs over a collection.
+MAX_COLORS = 1024
+# Full k-means passes after the mini-batches. On three photo sets and 16 to 256 colours they bring the mean colour
+# error from up to 2.5 % above that of full k-means to 0.6 % on average, in a tenth of its time.
+_SETTLING_PASSES = 10
+_SEED = 0
+
+
+class Palette:
+    """k colours in CIE L*a*b*, ordered by lightness, then hue.
+
+    `lab` (k, 3) float32. `mean_error` and `p95_error` tell how far (Euclidean distance in L*a*b*) the colours that it
+    was learnt from lie from their nearest palette colour: the mean, and the distance that 95 % stay below; NaN for a
+    palette that was not learnt.
+    """
+
+    def __init__(self, lab: ArrayLike, mean_error: float = np.nan, p95_error: float = np.nan) -> None:
+        colors = np.ascontiguousarray(lab, np.float32)
+        if colors.ndim != 2 or colors.shape[1] != 3 or not 1 <= len(colors) <= MAX_COLORS:
+            raise PaletteError(
+                f"a palette is an array of 1 to {MAX_COLORS} x 3, not {'x'.join(map(str, colors.shape))}"
+            )
+        if not np.isfinite(colors).all():
+            raise PaletteError("a palette's colours must be finite numbers")
+        hue = np.arctan2(colors[:, 2], colors[:, 1])
+        self.lab: F32 = colors[np.lexsort((hue, colors[:, 0]))]
+        self.mean_error, self.p95_error = float(mean_error), float(p95_error)
+
+    @classmethod
+    def learn(cls, counts: CellCounts, k: int, algorithm: Algorithm = "minibatch") -> Palette:
+        """Learn k colours from counted colours by weighted k-means; the same counts give the same palette.
+
+        `algorithm` is "minibatch" (scikit-learn's MiniBatchKMeans, then ten full passes) or "kmeans" (KMeans until it
+        settles: slower, about 1 % lower error). Where there are no more than k different colours, the palette is
+        just these, so it may have fewer than k.
+        """
+        if not 1 <= k <= MAX_COLORS:
+            raise PaletteError(f"a palette has 1 to {MAX_COLORS} colours, not {k}")
+        if not len(counts.cells):
+            raise PaletteError("there are no colours to learn a palette from")
+        points, weights = counts.colors()
+        if len(points) <= k:
+            palette = cls(np.unique(points, axis=0))
+        else:
+            palette = cls(_ALGORITHMS[algorithm](points, weights / weights.mean(), k))
+        distance, _ = nearest(points, palette.lab)
+        palette.mean_error = float(np.average(distance, weights=weights))
+        palette.p95_error = _weighted_quantile(distance, weights, 0.95)
+        return palette
+
+    @classmethod
+    def of_bytes(cls, srgb: U8) -> Palette:
+        """The palette of exactly these 8-bit sRGB colours, (k, 3) uint8, each kept once."""
+        return cls(lab_of_bytes(np.unique(srgb.reshape(-1, 3), axis=0)))
+
+    def __len__(self) -> int:
+        return len(self.lab)
+
+    def __repr__(self) -> str:
+        return f"Palette({len(self)} colours, mean error {self.mean_error:.2f}, 95 % below {self.p95_error:.2f})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The label table is up to 32 MiB and is filled again where it is needed.
+        return {name: value for name, value in self.__dict__.items() if name != "_label_of_code"}
+
+    @cached_property
+    def srgb(self) -> U8:
+        """The colours as 8-bit sRGB, (k, 3) uint8."""
+        return bytes_of_lab(self.lab)
+
+    @cached_property
+    def _label_of_code(self) -> U16:
+        """One more than the label of each of the 2^24 sRGB colours, or 0 where no picture has asked for it yet.
+
+        numpy gets these zeros from the system untouched, so the table takes memory only where it is used.
+        """
+        return np.zeros(1 << 24, np.uint16)
+
+    def labels(self, pixels: U8) -> U16:
+        """The index of the nearest palette colour (Euclidean in L*a*b*, ties to the lower index) of each pixel.
+
+        `pixels` (..., 3) uint8 sRGB; the result is (...) uint16. Each different colour is compared with the palette
+        once in the palette's life; after that it is a look-up. The labels are exact for every 8-bit colour.
+        """
+        code = codes(pixels)
+        table = self._label_of_code
+        found = table[code]
+        if not found.all():
+            self._look_up(distinct(code[found == 0]))
+            found = table[code]
+        found -= 1
+        return found
+
+    def _look_up(self, unknown: U32) -> None:
+        chunk = 1 << 18
+        for start in range(0, len(unknown), chunk):
+            part = unknown[start : start + chunk]
+            _, label = nearest(lab_of_bytes(bytes_of_codes(part)), self.lab)
+            self._label_of_code[part] = label + 1
+
+
+def nearest(points: F32, colors: F32) -> tuple[F32, NDArray[np.int32]]:
+    """The distance to, and the index of, the nearest of `colors` (k, 3) for each of `points` (n, 3); ties to the lower."""
+    import cv2
+
+    squared, index = cv2.batchDistance(points, colors, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=1)
+    return np.sqrt(squared[:, 0]), index[:, 0]
+
+
+def _weighted_quantile(values: F32, weights: F64, q: float) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(share, q * share[-1])])
+
+
+def _minibatch(points: F32, weights: F64, k: int) -> F32:
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    rough = MiniBatchKMeans(k, n_init=3, random_state=_SEED).fit(points, sample_weight=weights)
+    settled = KMeans(k, init=rough.cluster_centers_, n_init=1, max_iter=_SETTLING_PASSES)
+    return np.asarray(settled.fit(points, sample_weight=weights).cluster_centers_, np.float32)
+
+
+def _kmeans(points: F32, weights: F64, k: int) -> F32:
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(k, n_init=1, random_state=_SEED).fit(points, sample_weight=weights)
+    return np.asarray(fitted.cluster_centers_, np.float32)
+
+
+def _reproducibly(cluster: Callable[[F32, F64, int], F32]) -> Callable[[F32, F64, int], F32]:
+    """Cluster on one thread: partial sums of several are added in an order that changes the last bits, then all."""
+
+    def alone(points: F32, weights: F64, k: int) -> F32:
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1), warnings.catch_warnings():
+            # Ten passes are meant not to converge.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return cluster(points, weights, k)
+
+    return alone
+
+
+_ALGORITHMS: dict[str, Callable[[F32, F64, int], F32]] = {
+    "minibatch": _reproducibly(_minibatch),
+    "kmeans": _reproducibly(_kmeans),
+}
+assert set(_ALGORITHMS) == set(get_args(Algorithm))

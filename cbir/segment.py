@@ -1,0 +1,187 @@
+"""Segments: immutable files that hold the descriptions of some of the photos of an index, and its palette."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir import plain
+from cbir.atomic import write_file
+from cbir.errors import REBUILD, IndexFolderError
+from cbir.palette import Palette
+
+U16 = NDArray[np.uint16]
+# Photos in one segment: 33 MB of 256 amounts each. Enough that a million photos open as sixteen files.
+SEGMENT_PHOTOS = 1 << 16
+_FILE_NAME = re.compile(r"(palette|segment)-[0-9a-f]{16}\.joblib")
+
+
+class Names(Sequence[bytes]):
+    """File names in one block of bytes, mapped, with the offsets of their ends, so that a million open at once."""
+
+    def __init__(self, block: NDArray[np.uint8], ends: NDArray[np.uint64]) -> None:
+        self.block, self.ends = block, ends
+
+    @classmethod
+    def pack(cls, names: Sequence[bytes]) -> Names:
+        """Put names together."""
+        ends = np.cumsum([len(name) for name in names], dtype=np.uint64)
+        return cls(np.frombuffer(b"".join(names), np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, row: int) -> bytes: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[bytes]: ...
+    def __getitem__(self, row: int | slice) -> bytes | list[bytes]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        start = int(self.ends[row - 1]) if row else 0
+        return self.block[start : int(self.ends[row])].tobytes()
+
+    def find(self, name: bytes) -> int | None:
+        """The row of a name among names in ascending order, or None."""
+        row = bisect.bisect_left(self, name)
+        return row if row < len(self) and self[row] == name else None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files in ascending order of their names, with what tells whether one has changed: `sizes` (n,) uint64 bytes and
+    `mtimes` (n,) int64 nanoseconds."""
+
+    names: Names
+    sizes: NDArray[np.uint64]
+    mtimes: NDArray[np.int64]
+
+    @classmethod
+    def pack(cls, files: Sequence[tuple[bytes, int, int]]) -> Files:
+        """Of (name, size, mtime) in ascending order of the names."""
+        return cls(
+            Names.pack([name for name, _, _ in files]),
+            np.array([size for _, size, _ in files], np.uint64),
+            np.array([mtime for _, _, mtime in files], np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: NDArray[np.intp]) -> Files:
+        """Some of the files, in the same order."""
+        names = Names.pack([self.names[int(row)] for row in rows])
+        return Files(names, self.sizes[rows], self.mtimes[rows])
+
+    def parts(self, kind: str) -> dict[str, NDArray[np.generic]]:
+        """The arrays as they are called in a segment's file."""
+        block, ends = self.names.block, self.names.ends
+        return {
+            f"{kind}_names": block,
+            f"{kind}_ends": ends,
+            f"{kind}_sizes": self.sizes,
+            f"{kind}_mtimes": self.mtimes,
+        }
+
+    @classmethod
+    def of_parts(cls, kind: str, value: dict[str, Any]) -> Files:
+        """Undo `parts`. Raises ValueError if the arrays do not fit together."""
+        block, ends, sizes, mtimes = (value.get(f"{kind}_{part}") for part in ("names", "ends", "sizes", "mtimes"))
+        n = len(ends) if isinstance(ends, np.ndarray) else 0
+        _check(block, np.uint8, (None,))
+        _check(ends, np.uint64, (None,))
+        _check(sizes, np.uint64, (n,))
+        _check(mtimes, np.int64, (n,))
+        return cls(Names(block, ends), sizes, mtimes)  # type: ignore[arg-type]  # _check has seen to it
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Photos below one folder, their names relative to it.
+
+    `amounts` (n, k) uint16 are their histograms in units of 1/65535. `unread` are the pictures that could not be read,
+    each with its reason in `reasons`.
+    """
+
+    photos: Files
+    amounts: U16
+    unread: Files
+    reasons: list[str]
+
+    def take(self, photos: NDArray[np.intp], unread: NDArray[np.intp]) -> Segment:
+        """Some of the rows, in the same order."""
+        reasons = [self.reasons[row] for row in unread]
+        return Segment(self.photos.take(photos), self.amounts[photos], self.unread.take(unread), reasons)
+
+    def save(self, folder: Path) -> str:
+        """Write into an index's folder; the name of the file, which is made of its content, is returned."""
+        value = {**self.photos.parts("photo"), "amounts": self.amounts, **self.unread.parts("unread")}
+        return _save({**value, "reasons": list(self.reasons)}, folder, "segment")
+
+    @classmethod
+    def load(cls, folder: Path, name: str, k: int) -> Segment:
+        """Map a segment whose histograms have k amounts. Raises IndexFolderError, naming the file, if it is not one."""
+        path = _path(folder, name)
+        value = plain.load(path)
+        try:
+            photos, unread = Files.of_parts("photo", value), Files.of_parts("unread", value)
+            amounts, reasons = value.get("amounts"), value.get("reasons")
+            _check(amounts, np.uint16, (len(photos), k))
+            if not (isinstance(reasons, list) and list(map(type, reasons)) == [str] * len(unread)):
+                raise ValueError("its reasons are not one string for each file")
+        except ValueError as error:
+            raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+        return cls(photos, amounts, unread, reasons)  # type: ignore[arg-type]  # _check has seen to it
+
+
+def save_palette(palette: Palette, folder: Path) -> str:
+    """Write a palette into an index's folder; the name of the file is returned."""
+    value = {"lab": palette.lab, "mean_error": palette.mean_error, "p95_error": palette.p95_error}
+    return _save(value, folder, "palette")
+
+
+def load_palette(folder: Path, name: str) -> Palette:
+    """Read a palette. Raises IndexFolderError, naming the file, if it is not one."""
+    path = _path(folder, name)
+    value = plain.load(path)
+    lab, errors = value.get("lab"), (value.get("mean_error"), value.get("p95_error"))
+    if not isinstance(lab, np.ndarray) or lab.dtype != np.float32 or not all(type(e) is float for e in errors):
+        raise IndexFolderError(f"{path}: damaged, not a palette; {REBUILD}")
+    try:
+        return Palette(lab, *errors)
+    except ValueError as error:
+        raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+
+
+def _save(value: dict[str, Any], folder: Path, kind: str) -> str:
+    # Mapped arrays are copied first: joblib notes the class of what it writes, and the reader admits one class.
+    arrays = {key: np.array(part) if isinstance(part, np.ndarray) else part for key, part in value.items()}
+    return write_file(folder, lambda file: _name_by_content(file, kind), lambda file: plain.dump(arrays, file))
+
+
+def _name_by_content(file: IO[bytes], kind: str) -> str:
+    return f"{kind}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}.joblib"
+
+
+def _path(folder: Path, name: str) -> Path:
+    if not _FILE_NAME.fullmatch(name):
+        raise IndexFolderError(f"{folder}: damaged, its manifest names {name!r}; {REBUILD}")
+    return folder / name
+
+
+def _check(array: object, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError unless `array` is one of this dtype and shape, where None is any length."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != len(shape):
+        raise ValueError("a part is missing or of another kind")
+    if any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True)):
+        raise ValueError(f"a part has the shape {array.shape}, not {shape}")
