@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cbir.decode import read_picture as read_picture
     from cbir.errors import CbirError as CbirError
     from cbir.index import Hit as Hit
     from cbir.index import Index as Index
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cbir.metric import Metric as Metric
     from cbir.palette import Palette as Palette
     from cbir.quadratic import QuadraticForm as QuadraticForm
+    from cbir.quantize import Quantized as Quantized
+    from cbir.quantize import quantize_file as quantize_file
 
 _HOMES = {
     "CbirError": "errors",
@@ -32,6 +35,9 @@ _HOMES = {
     "Metric": "metric",
     "Palette": "palette",
     "QuadraticForm": "quadratic",
+    "Quantized": "quantize",
+    "quantize_file": "quantize",
+    "read_picture": "decode",
 }
 __all__ = [*_HOMES]
 

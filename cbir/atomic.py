@@ -6,10 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 
-def write_file(folder: Path, name: str | Callable[[IO[bytes]], str], write: Callable[[IO[bytes]], object]) -> str:
+def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Callable[[BinaryIO], object]) -> str:
     """Write a file into `folder`, replacing one of the same name, in one step; its name is returned.
 
     `write` is given the open file; a `name` that is a function is given the written file and makes the name of it.
@@ -17,7 +17,7 @@ def write_file(folder: Path, name: str | Callable[[IO[bytes]], str], write: Call
     """
     descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with cast(BinaryIO, os.fdopen(descriptor, "w+b")) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -63,7 +63,7 @@ def bytes_of_lab(lab: ArrayLike) -> U8:
     xyz = np.where(f > _KNEE, f**3, 3 * _KNEE**2 * (f - 4 / 29))
     linear = np.clip(xyz @ _XYZ_INVERSE.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    return np.asarray(np.rint(encoded * 255), np.uint8)
 
 
 def codes(pixels: U8) -> U32:

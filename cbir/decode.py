@@ -113,7 +113,7 @@ def _read(path: str, working: bool) -> Picture:
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path cannot be made of every name
         if not stat.S_ISREG(status.st_mode):
-            raise PictureError(path, "not a regular file")
+            raise PictureError(path, "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size == 0:
             raise PictureError(path, "the file is empty")
         if status.st_size > _MAX_FILE_BYTES:

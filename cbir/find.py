@@ -29,7 +29,7 @@ class Skipped:
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found], list[Skipped]]:
-    """All picture files below `paths`, each once, in byte order of their absolute paths; and what could not be looked at.
+    """All picture files below `paths`, each once, in byte order of their absolute paths, and what cannot be read.
 
     Below a folder a picture is a regular file with a picture's ending (links to files are followed, links to folders
     are not; what begins with a dot is left out). A path that is itself a file counts whatever its ending. Raises

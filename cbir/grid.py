@@ -42,7 +42,7 @@ class CellCounts:
 
     @classmethod
     def of_pixels(cls, pixels: U8, alpha: U8 | None = None) -> Self:
-        """Count one picture, (height, width, 3) uint8 sRGB; its weights sum to one, or to zero if it is all transparent.
+        """Count one picture, (height, width, 3) uint8 sRGB; its weights sum to one, or are none if all is transparent.
 
         `alpha`, (height, width) uint8, lets transparent pixels count by their share.
         """

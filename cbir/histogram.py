@@ -27,7 +27,7 @@ def count_labels(labels: U16, k: int, alpha: U8 | None = None) -> F64:
     total = counts.sum()
     if total == 0:
         raise ValueError("the picture is wholly transparent")
-    return counts / total
+    return np.asarray(counts / total)
 
 
 def to_units(shares: F64) -> U16:
@@ -39,7 +39,7 @@ def to_units(shares: F64) -> U16:
     units = np.floor(exact)
     missing = UNITS - int(units.sum())
     units[np.argsort(units - exact, kind="stable")[:missing]] += 1
-    return units.astype(np.uint16)
+    return np.asarray(units, np.uint16)
 
 
 class Swatch(NamedTuple):
@@ -54,7 +54,7 @@ _SAME_SHADE = 20.0
 
 
 def main_colors(shares: F64, lab: NDArray[np.floating], n: int = 5) -> list[Swatch]:
-    """The n main colours of a histogram, largest first: the largest bin takes in the bins that are shades of it, and so on.
+    """The n main colours of a histogram, largest first: the largest bin takes in its shades, then the next, and so on.
 
     `shares` (k,) any non-negative amounts, `lab` (k, 3) the palette. What is left after n colours belongs to none, so
     the swatches' shares, which are of the whole, may sum to less than one.

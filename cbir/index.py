@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from cbir import manifest
 from cbir.color import F64
 from cbir.describe import amounts_of_file
-from cbir.errors import CbirError, IndexFolderError
+from cbir.errors import REBUILD, CbirError, IndexFolderError
 from cbir.find import absolute, is_below
 from cbir.histogram import UNITS, to_units
 from cbir.indexing import Progress, build_index
@@ -89,7 +89,7 @@ class Index:
             except FileNotFoundError as error:
                 # A writer may have committed and cleaned up since the manifest was read; then there is a new one.
                 if Manifest.load(path) == committed:
-                    raise IndexFolderError(f"{error.filename}: missing; {manifest.REBUILD}") from error
+                    raise IndexFolderError(f"{error.filename}: missing; {REBUILD}") from error
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise IndexFolderError(f"{error.filename or path}: cannot be read ({reason})") from error
@@ -106,7 +106,7 @@ class Index:
         rebuild: bool = False,
         progress: Progress | None = None,
     ) -> Index:
-        """Make an index of the photos below `paths`, or bring it up to date with them, and open it; see `build_index`."""
+        """Make an index of the photos below `paths`, or bring it up to date, and open it; see `build_index`."""
         build_index(folder, paths, colors=colors, algorithm=algorithm, jobs=jobs, rebuild=rebuild, progress=progress)
         return cls.open(folder)
 
@@ -124,7 +124,7 @@ class Index:
     def amounts(self, row: int) -> _Amounts:
         """The histogram of a photo by its row, (k,) uint16 in units of 1/65535."""
         _, segment, place = self._locate(row)
-        return segment.amounts[place]
+        return np.asarray(segment.amounts[place])
 
     def mean_amounts(self) -> F64:
         """The histogram of the collection, every photo weighing the same: (k,) float64 that sums to one."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +172,7 @@ def _settle_palette(
             f"{folder}: has a palette of {have.colors} colours by {have.algorithm}; "
             "add --rebuild to learn another, or name another index"
         )
-    return have.colors, have.algorithm
+    return have.colors, cast(Algorithm, have.algorithm)
 
 
 def _compare(old: _Old | None, tops: list[str], found: list[Found]) -> _Plan:
@@ -252,7 +252,7 @@ def _segment(root: str, files: list[Found], results: list[_Result], k: int) -> S
 
 
 def _root_of(path: str, tops: list[str]) -> str:
-    """The given folder that a file lies below, the widest if there are several; its own folder if it was given itself."""
+    """The given folder that a file lies below (the widest of several), or its own folder if it was given itself."""
     root = min((top for top in tops if is_below(path, top)), key=len)
     return os.path.dirname(path) if root == path else root  # noqa: PTH120
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cbir.decode import Picture
-from cbir.describe import describe_pictures, sample_files
+from cbir.describe import Sample, describe_pictures, sample_files
 from cbir.errors import NoPicturesError, PictureError
 from cbir.grid import ColorGrid
 from cbir.palette import Algorithm, Palette
@@ -19,8 +18,7 @@ from cbir.palette import Algorithm, Palette
 # (about 100 KB each) until they can be described, so that no photo is decoded twice.
 LEARNING_PHOTOS = 1024
 _SEED = 0
-_T = TypeVar("_T")
-Tick = Callable[[Iterator[_T]], Iterator[_T]]
+_Tick = Callable[[Iterator[Sample | PictureError]], Iterator[Sample | PictureError]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Learnt:
         return sum(not isinstance(result, PictureError) for result in self.results.values())
 
 
-def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, tick: Tick) -> Learnt:
+def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, tick: _Tick) -> Learnt:
     """Learn a palette in which every photo counts the same, whatever its size, and describe these photos with it.
 
     `tick` is put around the stream of photos, for progress. Raises NoPicturesError if none can be read.
@@ -53,7 +51,7 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
             pictures[row] = sample.picture
     if not pictures:
         raise NoPicturesError(f"none of the pictures can be read; the first: {next(iter(results.values()))}")
-    palette = Palette.learn(grid.total(), k, algorithm)
+    palette = Palette.learn(*grid.total().colors(), k, algorithm)
     results.update(zip(pictures, describe_pictures(list(pictures.values()), palette, jobs), strict=True))
     return Learnt(palette, results)
 

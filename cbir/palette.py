@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from cbir.color import F32, F64, U8, U32, bytes_of_codes, bytes_of_lab, codes, distinct, lab_of_bytes
 from cbir.errors import PaletteError
-from cbir.grid import CellCounts
 
 U16 = NDArray[np.uint16]
 Algorithm = Literal["minibatch", "kmeans"]
@@ -45,22 +44,21 @@ class Palette:
         self.mean_error, self.p95_error = float(mean_error), float(p95_error)
 
     @classmethod
-    def learn(cls, counts: CellCounts, k: int, algorithm: Algorithm = "minibatch") -> Palette:
-        """Learn k colours from counted colours by weighted k-means; the same counts give the same palette.
+    def learn(cls, points: F32, weights: F64, k: int, algorithm: Algorithm = "minibatch") -> Palette:
+        """Learn k colours from weighted colours by k-means; the same input gives the same palette.
 
-        `algorithm` is "minibatch" (scikit-learn's MiniBatchKMeans, then ten full passes) or "kmeans" (KMeans until it
-        settles: slower, about 1 % lower error). Where there are no more than k different colours, the palette is
-        just these, so it may have fewer than k.
+        `points` (n, 3) float32 L*a*b*, `weights` (n,) float64 > 0; `CellCounts.colors` gives both. `algorithm` is
+        "minibatch" (scikit-learn's MiniBatchKMeans, then ten full passes) or "kmeans" (KMeans until it settles:
+        slower, about 1 % lower error). Where there are no more than k different colours, the palette is just these,
+        so it may have fewer than k.
         """
         if not 1 <= k <= MAX_COLORS:
             raise PaletteError(f"a palette has 1 to {MAX_COLORS} colours, not {k}")
-        if not len(counts.cells):
+        if not len(points):
             raise PaletteError("there are no colours to learn a palette from")
-        points, weights = counts.colors()
-        if len(points) <= k:
-            palette = cls(np.unique(points, axis=0))
-        else:
-            palette = cls(_ALGORITHMS[algorithm](points, weights / weights.mean(), k))
+        few = np.unique(points, axis=0) if len(points) <= 4 * MAX_COLORS else points
+        colors = few if len(few) <= k else _ALGORITHMS[algorithm](points, weights / weights.mean(), k)
+        palette = cls(colors)
         distance, _ = nearest(points, palette.lab)
         palette.mean_error = float(np.average(distance, weights=weights))
         palette.p95_error = _weighted_quantile(distance, weights, 0.95)
@@ -118,11 +116,11 @@ class Palette:
 
 
 def nearest(points: F32, colors: F32) -> tuple[F32, NDArray[np.int32]]:
-    """The distance to, and the index of, the nearest of `colors` (k, 3) for each of `points` (n, 3); ties to the lower."""
+    """The distance to the nearest of `colors` (k, 3) from each of `points` (n, 3), and its index; ties to the lower."""
     import cv2
 
     squared, index = cv2.batchDistance(points, colors, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=1)
-    return np.sqrt(squared[:, 0]), index[:, 0]
+    return np.sqrt(np.asarray(squared[:, 0], np.float32)), np.asarray(index[:, 0], np.int32)
 
 
 def _weighted_quantile(values: F32, weights: F64, q: float) -> float:

@@ -71,6 +71,9 @@ class _PlainDtype:
 class _PlainArray(NumpyArrayWrapper):  # type: ignore[misc]  # joblib has no types
     """Stands in for joblib's array wrapper: the array must be of numbers, of an honest size, and mapped."""
 
+    dtype: Any
+    shape: Any
+
     def __init__(self) -> None:
         pass
 

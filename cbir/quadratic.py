@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -60,4 +61,4 @@ class QuadraticForm:
     def distance(self, h: ArrayLike, g: ArrayLike) -> float:
         """The plain form between two vectors of amounts, (k,) each. Of equal vectors it is exactly 0."""
         difference = np.asarray(h, np.float64) - np.asarray(g, np.float64)
-        return float(np.sqrt(max(difference @ (self.matrix @ difference), 0.0)))
+        return math.sqrt(max(float(difference @ (self.matrix @ difference)), 0.0))

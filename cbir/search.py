@@ -26,7 +26,9 @@ def nearest_rows(
     last are returned, so there may be more than `limit`. The distance is the plain form's in float64, computed for
     each row alone, so that equal amounts get equal distances to the last bit, and the query's own amounts exactly 0.
     """
-    approximate = np.concatenate([_approximate(form, metric, part, query) for part in parts] or [np.empty(0)])
+    approximate = np.concatenate(
+        [_approximate(form, metric, part, query) for part in parts] or [np.empty(0, np.float32)]
+    )
     if not len(approximate):
         return []
     last = np.partition(approximate, min(limit, len(approximate)) - 1)[min(limit, len(approximate)) - 1]

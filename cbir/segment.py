@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,12 +154,13 @@ def load_palette(folder: Path, name: str) -> Palette:
     """Read a palette. Raises IndexFolderError, naming the file, if it is not one."""
     path = _path(folder, name)
     value = plain.load(path)
-    lab, errors = value.get("lab"), (value.get("mean_error"), value.get("p95_error"))
-    if not isinstance(lab, np.ndarray) or lab.dtype != np.float32 or not all(type(e) is float for e in errors):
-        raise IndexFolderError(f"{path}: damaged, not a palette; {REBUILD}")
     try:
-        return Palette(lab, *errors)
-    except ValueError as error:
+        lab, mean, p95 = value["lab"], value["mean_error"], value["p95_error"]
+        _check(lab, np.float32, (None, 3))
+        if not (isinstance(mean, float) and isinstance(p95, float)):
+            raise ValueError("not a palette")
+        return Palette(lab, mean, p95)
+    except (KeyError, ValueError) as error:
         raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
 
 
@@ -169,8 +170,9 @@ def _save(value: dict[str, Any], folder: Path, kind: str) -> str:
     return write_file(folder, lambda file: _name_by_content(file, kind), lambda file: plain.dump(arrays, file))
 
 
-def _name_by_content(file: IO[bytes], kind: str) -> str:
-    return f"{kind}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}.joblib"
+def _name_by_content(file: BinaryIO, kind: str) -> str:
+    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # any binary file will do
+    return f"{kind}-{digest.hexdigest()[:16]}.joblib"
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -12,9 +12,9 @@ from cbir.errors import MetricError
 
 
 def color_distances(lab: NDArray[np.floating]) -> F64:
-    """The Euclidean distance in L*a*b* between any two of k colours: (k, 3) to (k, k) float64, symmetric, zero diagonal."""
+    """The Euclidean distance in L*a*b* between any two of k colours: (k, 3) to (k, k) float64."""
     colors = np.asarray(lab, np.float64)
-    return np.linalg.norm(colors[:, None] - colors[None], axis=-1)
+    return np.asarray(np.linalg.norm(colors[:, None] - colors[None], axis=-1))
 
 
 def linear(distance: F64, reach: float | None = None) -> F64:

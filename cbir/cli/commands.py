@@ -1,0 +1,277 @@
+"""The commands: index, search, quantize, palette, info."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cbir import __version__
+from cbir.cli.shell import SKIPPED, OneLineErrors, printable, shown_path, tell
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class Algorithm(StrEnum):
+    """How a palette is learnt."""
+
+    minibatch = "minibatch"
+    kmeans = "kmeans"
+
+
+class HitFormat(StrEnum):
+    """How hits are printed."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    paths = "paths"
+
+
+class PaletteFormat(StrEnum):
+    """How a palette is printed."""
+
+    table = "table"
+    json = "json"
+    css = "css"
+    gpl = "gpl"
+
+
+class InfoFormat(StrEnum):
+    """How the facts about an index are printed."""
+
+    table = "table"
+    json = "json"
+
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index", envvar="CBIR_INDEX", metavar="NAME|DIR", help="The index: a name below indexes/, or a folder."
+    ),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
+
+
+@app.callback(epilog="Start with: cbir index ./photos, then: cbir search query.jpg")
+def cbir(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Search your own photos by colour, and redraw pictures in a few flat colours."""
+    if version:
+        typer.echo(f"cbir {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: cbir index ./photos --colors 256 --jobs 2")
+def index(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders of photos, or single photos.")],
+    index: IndexOption = None,
+    colors: Annotated[
+        int | None,
+        typer.Option(
+            "--colors", "-k", min=1, max=1024, help="Colours of the palette; 256 unless the index has others."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default.")
+    ] = None,
+    algorithm: Annotated[
+        Algorithm | None,
+        typer.Option(help="How the palette is learnt: minibatch (default), or kmeans: slower, about 1 % better."),
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Forget the old index: learn and decode all anew.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any picture had to be skipped.")] = False,
+) -> None:
+    """Index the photos below PATH..., or bring an index up to date.
+
+    The first run learns one palette for the whole collection and describes every photo with it. Later runs decode
+    only what is new or has changed, and drop what is gone. The index goes to indexes/NAME, after the first folder.
+    """
+    from cbir.cli.places import place_for_index
+    from cbir.cli.show import progress_bar, size
+    from cbir.indexing import build_index
+
+    place = place_for_index(index, paths)
+    with progress_bar("photos") as progress:
+        report = build_index(
+            place,
+            paths,
+            colors=colors,
+            algorithm=algorithm.value if algorithm else None,
+            jobs=jobs,
+            rebuild=rebuild,
+            progress=progress,
+        )
+    for one in report.skipped:
+        tell(f"skipped {shown_path(one.path)}: {one.reason}")
+    palette = report.palette
+    if len(palette) < report.colors:
+        tell(f"{place}: the photos have only {len(palette)} different colours, so the palette has {len(palette)}")
+    if report.palette_is_outgrown:
+        tell(
+            f"{place}: the palette was learnt from {report.learnt_photos} of {report.photos} photos; "
+            "--rebuild learns it from all"
+        )
+    decoded = report.added + report.changed
+    rate = f" ({decoded / report.seconds:,.0f} a second)" if decoded else ""
+    typer.echo(f"{printable(str(place))}: {report.photos:,} photos, {size(report.bytes)}")
+    typer.echo(
+        f"{report.added:,} added, {report.changed:,} changed, {report.dropped:,} dropped in {report.seconds:.1f} s{rate}"
+    )
+    typer.echo(f"{len(report.skipped):,} skipped")
+    typer.echo(
+        f"palette of {len(palette)} colours, colour error {palette.mean_error:.1f} on average, "
+        f"95 % below {palette.p95_error:.1f} (Delta E 1976)"
+    )
+    if strict and report.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+@app.command(epilog="Example: cbir search query.jpg -n 20 --format paths")
+def search(
+    query: Annotated[str, typer.Argument(help="A picture file, or a photo of the index by its path or the end of it.")],
+    index: IndexOption = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many photos to show.")] = 10,
+    format: Annotated[HitFormat, typer.Option(help="How to print the hits.")] = HitFormat.table,
+    metric: Annotated[
+        str,
+        typer.Option(
+            metavar="[sqrt-]NAME[:RANGE]",
+            help="The distance: laplacian, gaussian or linear similarity of colours, with its range in Delta E, on "
+            "amounts or on their square roots; or qbic, the form as QBIC published it.",
+        ),
+    ] = "sqrt-laplacian:10",
+) -> None:
+    """Rank the photos of an index by how much their colours are like those of QUERY.
+
+    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}; jsonl has a hit a line.
+    """
+    from cbir.cli.hits import print_hits
+    from cbir.cli.places import find_index
+    from cbir.errors import MetricError
+    from cbir.index import Index
+    from cbir.metric import Metric
+
+    try:
+        chosen = Metric.parse(metric)
+    except MetricError as error:
+        raise typer.BadParameter(str(error), param_hint="--metric") from error
+    opened = Index.open(find_index(index))
+    hits = opened.search(query, limit, chosen)
+    print_hits(format.value, query, opened, str(chosen), hits)
+
+
+@app.command(epilog="Example: cbir quantize photo.jpg -k 8 --side-by-side")
+def quantize(
+    input: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to; INPUT-quantized.png in this folder unless told."),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("--colors", "-k", min=1, max=256, help="How many colours; 8, or all of --palette.")
+    ] = None,
+    palette: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INDEX|FILE",
+            help="Take the colours of an index, a palette file (gpl, ase, css, json) or a picture.",
+        ),
+    ] = None,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Put the original beside it.")] = False,
+    algorithm: Annotated[Algorithm, typer.Option(help="How the colours are found.")] = Algorithm.minibatch,
+    force: ForceOption = False,
+) -> None:
+    """Redraw a picture in a few flat colours.
+
+    PNG, GIF, TIFF and BMP are written as palette images, which makes them small; .jpg and .webp can be named too.
+    """
+    from cbir.cli.colors import palette_of
+    from cbir.cli.show import size
+    from cbir.output import check_picture_output
+    from cbir.quantize import quantize_file
+
+    target = output or Path(f"{input.stem}-quantized.png")
+    check_picture_output(target, force)
+    fixed = None if palette is None else palette_of(palette, k, algorithm.value)
+    drawn = quantize_file(
+        input, target, k or 8, algorithm=algorithm.value, palette=fixed, side_by_side=side_by_side, force=force
+    )
+    typer.echo(
+        f"{printable(str(target))}: {len(drawn.colors)} colours, {size(target.stat().st_size)} "
+        f"({printable(str(input))} has {size(input.stat().st_size)})"
+    )
+
+
+@app.command(epilog="Example: cbir palette photo.jpg -k 5 -o photo.gpl -o photo.png")
+def palette(
+    input: Annotated[str, typer.Argument(metavar="INPUT|INDEX", help="A picture file, a palette file, or an index.")],
+    k: Annotated[int, typer.Option("--colors", "-k", min=1, max=256, help="At most how many colours.")] = 8,
+    format: Annotated[PaletteFormat, typer.Option(help="How to print them.")] = PaletteFormat.table,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Write a file too: a strip (.png), .json, .css, .gpl (GIMP) or .ase (Adobe)."
+        ),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """The main colours of a picture or of a whole index, with their shares."""
+    from cbir.cli.colors import print_palette, save_palette, swatches_of
+    from cbir.output import check_output
+
+    for target in output or []:
+        check_output(target, force)
+    name, swatches = swatches_of(input, k)
+    print_palette(format.value, swatches, name)
+    for target in output or []:
+        save_palette(target, swatches, name, force)
+        tell(f"wrote {target}")
+
+
+@app.command(epilog="Example: cbir info photos")
+def info(
+    index: Annotated[
+        str | None,
+        typer.Argument(metavar="[INDEX]", envvar="CBIR_INDEX", help="A name below indexes/, or a folder."),
+    ] = None,
+    format: Annotated[InfoFormat, typer.Option(help="How to print it.")] = InfoFormat.table,
+) -> None:
+    """What is in an index: photos, colours, palette error, metric, size, when, format version."""
+    import json
+    from dataclasses import asdict
+
+    from cbir.cli.places import find_index
+    from cbir.cli.show import size
+    from cbir.index import Index
+
+    facts = Index.open(find_index(index)).info()
+    if format is InfoFormat.json:
+        typer.echo(json.dumps(asdict(facts), indent=1))
+        return
+    rows = {
+        "index": facts.folder,
+        "photos": f"{facts.photos:,}, and {facts.unread:,} pictures that could not be read",
+        "from": ", ".join(shown_path(root) for root in facts.roots),
+        "colours": f"{facts.colors}, learnt from {facts.learnt_photos:,} photos by {facts.algorithm}",
+        "colour error": f"{facts.mean_error:.2f} on average, 95 % below {facts.p95_error:.2f} (Delta E 1976)",
+        "metric": f"{facts.metric} unless search is told another",
+        "size": f"{size(facts.bytes)}, {facts.bytes / max(1, facts.photos):,.0f} bytes a photo",
+        "committed": facts.committed,
+        "format": f"version {facts.format_version}, decoded by {facts.decoder}",
+    }
+    for label, value in rows.items():
+        typer.echo(f"{label:13}{printable(value)}")

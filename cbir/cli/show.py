@@ -1,0 +1,70 @@
+"""Colours and tables on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cbir.cli.shell import is_terminal
+from cbir.color import hex_of_bytes
+from cbir.histogram import Swatch
+
+if TYPE_CHECKING:
+    from cbir.indexing import Progress
+
+# Width of a bar of swatches, in characters.
+_BAR = 12
+
+
+def in_color() -> bool:
+    """Whether standard output shows colours; NO_COLOR (https://no-color.org) is honoured."""
+    return is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+
+
+def block(swatch: Swatch, width: int) -> str:
+    """A block of one colour, as wide as told, for a terminal that shows 24-bit colours."""
+    return "\x1b[48;2;{};{};{}m".format(*swatch.srgb.tolist()) + " " * width + "\x1b[0m"
+
+
+def bar(swatches: Sequence[Swatch]) -> str:
+    """Main colours in one cell of a table: a bar on a terminal that shows colours, else hex values with per cent."""
+    if not in_color():
+        return " ".join(f"{hex_of_bytes(s.srgb)} {s.share:3.0%}" for s in swatches)
+    total = sum(s.share for s in swatches)
+    ends = [0]
+    for s in swatches:
+        ends.append(ends[-1] + max(1, round(_BAR * s.share / total)))
+    return "".join(block(s, min(b, _BAR) - min(a, _BAR)) for s, a, b in zip(swatches, ends, ends[1:], strict=False))
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that suits."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Progress | None]:
+    """A bar with rate and time left on standard error while it is a terminal; else None."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f} a second" if task.speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

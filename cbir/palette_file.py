@@ -1,0 +1,179 @@
+"""Palette files: GIMP (.gpl), Adobe Swatch Exchange (.ase), CSS custom properties (.css) and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cbir.color import U8, bytes_of_lab, hex_of_bytes, lab_of_bytes
+from cbir.errors import PaletteError
+from cbir.histogram import Swatch
+from cbir.palette import MAX_COLORS
+
+# A thousand colours take about 50 KB in the wordiest of these formats.
+_MAX_BYTES = 1 << 20
+
+
+def to_gpl(swatches: Sequence[Swatch], name: str) -> bytes:
+    """A GIMP palette; each colour is called by its hex value and share."""
+    lines = ["GIMP Palette", f"Name: {_one_line(name)}", "Columns: 8", "#"]
+    lines += [
+        "{:3d} {:3d} {:3d}\t".format(*s.srgb.tolist()) + f"{hex_of_bytes(s.srgb)} {s.share:.1%}" for s in swatches
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def to_css(swatches: Sequence[Swatch], name: str) -> bytes:
+    """CSS custom properties, called after `name` and numbered from 1."""
+    prefix = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "color"
+    lines = [f"  --{prefix}-{i}: {hex_of_bytes(s.srgb)}; /* {s.share:.1%} */" for i, s in enumerate(swatches, start=1)]
+    return ("\n".join([":root {", *lines, "}"]) + "\n").encode()
+
+
+def to_json(swatches: Sequence[Swatch], name: str) -> bytes:
+    """An object with `name` and `colors`, each with `hex`, `rgb` (0..255), `lab` and `share` (0..1)."""
+    colors = [
+        {
+            "hex": hex_of_bytes(s.srgb),
+            "rgb": s.srgb.tolist(),
+            "lab": [round(float(v), 2) for v in lab_of_bytes(s.srgb)],
+            "share": round(s.share, 6),
+        }
+        for s in swatches
+    ]
+    return (json.dumps({"name": name, "colors": colors}, indent=1) + "\n").encode()
+
+
+def to_ase(swatches: Sequence[Swatch], name: str) -> bytes:
+    """Adobe Swatch Exchange 1.0: one group of global RGB colours, called by their hex values.
+
+    Adobe has published no specification; the structure is that which Photoshop, Illustrator and GIMP agree on:
+    big-endian blocks of type (2 bytes), length (4), name (counted UTF-16 with a final zero), model, floats, kind (2).
+    """
+    blocks = [struct.pack(">H", _ASE_GROUP) + _counted(_ase_name(name))]
+    for s in swatches:
+        color = struct.pack(">4s3fH", b"RGB ", *(s.srgb / 255).tolist(), 0)
+        blocks.append(struct.pack(">H", _ASE_COLOR) + _counted(_ase_name(hex_of_bytes(s.srgb)) + color))
+    blocks.append(struct.pack(">HI", _ASE_GROUP_END, 0))
+    return struct.pack(">4sHHI", b"ASEF", 1, 0, len(blocks)) + b"".join(blocks)
+
+
+_ASE_COLOR, _ASE_GROUP, _ASE_GROUP_END = 0x0001, 0xC001, 0xC002
+
+
+def _counted(body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + body
+
+
+def _ase_name(name: str) -> bytes:
+    text = (_one_line(name) + "\0").encode("utf-16-be", "replace")
+    return struct.pack(">H", len(text) // 2) + text
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.encode("utf-8", "replace").decode().split())
+
+
+def _of_gpl(content: bytes) -> U8:
+    text = content.decode("utf-8", "replace")
+    if not text.startswith("GIMP Palette"):
+        raise ValueError("it does not begin with 'GIMP Palette'")
+    return _rows([[int(v) for v in m] for m in re.findall(r"^\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\b", text, re.M)])
+
+
+def _of_css(content: bytes) -> U8:
+    found = re.findall(
+        r"--[\w-]+\s*:\s*#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})\s*(?:;|\}|$)", content.decode("utf-8", "replace")
+    )
+    return _rows([_of_hex(text) for text in found])
+
+
+def _of_json(content: bytes) -> U8:
+    value = json.loads(content)
+    colors = value.get("colors") if isinstance(value, dict) else value
+    if not isinstance(colors, list):
+        raise ValueError("it has no list of colors")
+    return _rows([_of_hex(str(one.get("hex") if isinstance(one, dict) else one)) for one in colors])
+
+
+def _of_hex(text: str) -> list[int]:
+    match = re.fullmatch(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", text)
+    if not match:
+        raise ValueError(f"{text!r} is no hex colour")
+    digits = match[1] if len(match[1]) == 6 else "".join(2 * digit for digit in match[1])
+    return list(bytes.fromhex(digits))
+
+
+def _of_ase(content: bytes) -> U8:
+    signature, _, _, blocks = struct.unpack_from(">4sHHI", content)
+    if signature != b"ASEF":
+        raise ValueError("it does not begin with 'ASEF'")
+    rows, at = [], 12
+    for _ in range(min(blocks, len(content) // 6)):
+        kind, length = struct.unpack_from(">HI", content, at)
+        if kind == _ASE_COLOR:
+            (characters,) = struct.unpack_from(">H", content, at + 6)
+            rows.append(_ase_color(content, at + 8 + 2 * characters))
+        at += 6 + length
+    return _rows(rows)
+
+
+def _ase_color(content: bytes, at: int) -> list[int]:
+    model = content[at : at + 4]
+    if model == b"RGB ":
+        levels = np.array(struct.unpack_from(">3f", content, at + 4)) * 255
+    elif model == b"Gray":
+        levels = np.repeat(struct.unpack_from(">f", content, at + 4), 3) * 255
+    elif model == b"LAB ":
+        lightness, a, b = struct.unpack_from(">3f", content, at + 4)
+        levels = bytes_of_lab(np.array([lightness * 100, a, b])).astype(np.float64)
+    else:
+        raise ValueError(f"colours of the model {model.decode('ascii', 'replace')!r} cannot be read")
+    if not np.isfinite(levels).all():
+        raise ValueError("a colour is not a number")
+    return [int(level) for level in np.rint(levels.clip(0, 255))]
+
+
+def _rows(rows: list[list[int]]) -> U8:
+    if not 1 <= len(rows) <= MAX_COLORS:
+        raise ValueError(f"it has {len(rows)} colours, not 1 to {MAX_COLORS}")
+    if max(map(max, rows)) > 255:
+        raise ValueError("a level is above 255")
+    return np.array(rows, np.uint8)
+
+
+WRITERS: dict[str, Callable[[Sequence[Swatch], str], bytes]] = {
+    ".gpl": to_gpl,
+    ".ase": to_ase,
+    ".css": to_css,
+    ".json": to_json,
+}
+_READERS: dict[str, Callable[[bytes], U8]] = {".gpl": _of_gpl, ".ase": _of_ase, ".css": _of_css, ".json": _of_json}
+PALETTE_SUFFIXES = tuple(_READERS)
+
+
+def read_palette_file(path: Path) -> U8:
+    """The colours of a palette file, (n, 3) uint8 sRGB, in its order. Raises PaletteError, naming the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError("it is larger than a palette can be")
+        return _READERS[path.suffix.lower()](content)
+    except OSError as error:
+        raise PaletteError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except (ValueError, struct.error, RecursionError) as error:
+        raise PaletteError(f"{path}: not a palette file ({error})") from error
+
+
+def strip(swatches: Sequence[Swatch], width: int = 1024, height: int = 128) -> U8:
+    """The colours side by side, each as wide as its share: (height, width, 3) uint8."""
+    ends = np.cumsum([s.share for s in swatches])
+    place = (np.arange(width) + 0.5) / width * ends[-1]
+    row = np.array([s.srgb for s in swatches])[np.searchsorted(ends, place).clip(0, len(swatches) - 1)]
+    return np.repeat(row[None], height, axis=0)
