@@ -111,14 +111,14 @@ def _read(path: str, working: bool) -> Picture:
     from PIL import Image
 
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path cannot be made of every name
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise PictureError(path, "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size == 0:
             raise PictureError(path, "the file is empty")
         if status.st_size > _MAX_FILE_BYTES:
             raise PictureError(path, f"larger than {_MAX_FILE_BYTES >> 30} GiB")
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             return _decode(file, working)
     except PictureError:
         raise

@@ -39,7 +39,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found],
     skipped: list[Skipped] = []
     for path in paths:
         top = absolute(path)
-        if not stat.S_ISDIR(os.stat(top).st_mode):  # noqa: PTH116 - a Path cannot be made of every name
+        if not stat.S_ISDIR(os.stat(top).st_mode):
             _note(top, found, skipped)
             continue
         for file in _files_below(top, skipped):
@@ -49,7 +49,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found],
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """The absolute path, `.` and `..` taken out, links left as they are."""
-    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - Path.resolve would follow links
+    return os.path.abspath(os.fspath(path))
 
 
 def is_below(path: str, top: str) -> bool:
@@ -59,7 +59,7 @@ def is_below(path: str, top: str) -> bool:
 
 def _note(path: str, found: dict[str, Found], skipped: list[Skipped]) -> None:
     try:
-        status = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)
     except OSError as error:
         skipped.append(Skipped(path, _reason(error)))
         return
@@ -77,7 +77,7 @@ def _files_below(top: str, skipped: list[Skipped]) -> Iterator[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
-                yield os.path.join(folder, name)  # noqa: PTH118
+                yield os.path.join(folder, name)
 
 
 def _reason(error: OSError) -> str:

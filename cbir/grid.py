@@ -51,8 +51,9 @@ class CellCounts:
         cell = _cells(codes(pixels).reshape(-1))
         counts = np.bincount(cell, weights=share, minlength=_CELLS)
         occupied = np.flatnonzero(counts > 0)
-        # Numbering the occupied cells anew keeps the three sums below in the processor's cache.
-        number = np.empty(_CELLS, np.intp)
+        # Numbering the occupied cells anew keeps the three sums below in the processor's cache. The cells of wholly
+        # transparent pixels are not occupied and count as the first, with no weight.
+        number = np.zeros(_CELLS, np.intp)
         number[occupied] = np.arange(len(occupied))
         cell = number[cell]
         visible = rgb if share is None else rgb * share

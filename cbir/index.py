@@ -188,7 +188,7 @@ class Index:
         path = absolute(query)
         row = self._row_of(path)
         try:
-            status = os.stat(path)  # noqa: PTH116 - a Path cannot be made of every name
+            status = os.stat(path)
         except OSError:
             return self._amounts_of_stored(query, row)
         if row is not None:

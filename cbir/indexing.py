@@ -130,7 +130,7 @@ def build_index(
             entries = _save_segments(target, old, plan, results, tops, len(palette))
             palette_file = save_palette(palette, target)
             Manifest(colors, algorithm, learnt_photos, palette_file, decoder_version(), tuple(entries)).commit(target)
-            _remove_unlisted(target, old)
+            _remove_unlisted(target)
     return Report(
         folder=target,
         photos=plan.kept_photos + len(results) - len(failed),
@@ -254,17 +254,19 @@ def _segment(root: str, files: list[Found], results: list[_Result], k: int) -> S
 def _root_of(path: str, tops: list[str]) -> str:
     """The given folder that a file lies below (the widest of several), or its own folder if it was given itself."""
     root = min((top for top in tops if is_below(path, top)), key=len)
-    return os.path.dirname(path) if root == path else root  # noqa: PTH120
+    return os.path.dirname(path) if root == path else root
 
 
 def _join(root: str, name: bytes) -> str:
     return root.rstrip(os.sep) + os.sep + os.fsdecode(name)
 
 
-def _remove_unlisted(folder: Path, old: _Old | None) -> None:
-    """Remove the files of the state before, but for those that the new one shares. Readers keep what they mapped."""
-    listed = Manifest.load(folder)
-    files = {listed.palette, *(entry.file for entry in listed.segments)}
+def _remove_unlisted(folder: Path) -> None:
+    """Remove the files that the index's last commit does not name. Readers keep what they mapped."""
+    files: set[str] = set()
+    if (folder / FILE_NAME).exists():
+        listed = Manifest.load(folder)
+        files = {listed.palette, *(entry.file for entry in listed.segments)}
     for path in folder.glob("*.joblib"):
         if path.name not in files:
             # A system that does not remove open files may keep one until the next run.
@@ -286,10 +288,9 @@ def _folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if made and not (folder / FILE_NAME).exists():
-            for path in folder.glob("*.joblib"):
-                path.unlink(missing_ok=True)
-            with suppress(OSError):
+        with suppress(IndexFolderError, OSError):
+            _remove_unlisted(folder)
+            if made:
                 folder.rmdir()
         raise
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cbir.color import F64, U8, lab_of_bytes
 from cbir.decode import Picture
 from cbir.describe import Sample, describe_pictures, sample_files
 from cbir.errors import NoPicturesError, PictureError
@@ -17,6 +18,8 @@ from cbir.palette import Algorithm, Palette
 # A palette is learnt from all photos, or from this many drawn evenly by chance: their small pictures stay in memory
 # (about 100 KB each) until they can be described, so that no photo is decoded twice.
 LEARNING_PHOTOS = 1024
+# Pixels of each photo that the palette's error is measured on.
+_PROBED_PIXELS = 512
 _SEED = 0
 _Tick = Callable[[Iterator[Sample | PictureError]], Iterator[Sample | PictureError]]
 
@@ -52,8 +55,19 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
     if not pictures:
         raise NoPicturesError(f"none of the pictures can be read; the first: {next(iter(results.values()))}")
     palette = Palette.learn(*grid.total().colors(), k, algorithm)
+    # The error is that of the photos' own pixels; the grid's cells, which are means, would flatter it.
+    probes = [_probe(picture) for picture in pictures.values()]
+    palette.measure(lab_of_bytes(np.concatenate([p for p, _ in probes])), np.concatenate([w for _, w in probes]))
     results.update(zip(pictures, describe_pictures(list(pictures.values()), palette, jobs), strict=True))
     return Learnt(palette, results)
+
+
+def _probe(picture: Picture) -> tuple[U8, F64]:
+    """Some pixels of a picture, evenly spread, and their weights, which sum to one."""
+    step = -(-picture.pixels.size // (3 * _PROBED_PIXELS))
+    weights = np.ones(picture.pixels.shape[:2]) if picture.alpha is None else picture.alpha.astype(np.float64)
+    chosen = weights.reshape(-1)[::step]
+    return picture.pixels.reshape(-1, 3)[::step], chosen / (chosen.sum() or 1.0)
 
 
 def _draw(photos: int) -> list[int]:

@@ -59,10 +59,14 @@ class Palette:
         few = np.unique(points, axis=0) if len(points) <= 4 * MAX_COLORS else points
         colors = few if len(few) <= k else _ALGORITHMS[algorithm](points, weights / weights.mean(), k)
         palette = cls(colors)
-        distance, _ = nearest(points, palette.lab)
-        palette.mean_error = float(np.average(distance, weights=weights))
-        palette.p95_error = _weighted_quantile(distance, weights, 0.95)
+        palette.measure(points, weights)
         return palette
+
+    def measure(self, points: F32, weights: F64) -> None:
+        """Set `mean_error` and `p95_error` to those of other colours than it was learnt from, given as in `learn`."""
+        distance, _ = nearest(points, self.lab)
+        self.mean_error = float(np.average(distance, weights=weights))
+        self.p95_error = _weighted_quantile(distance, weights, 0.95)
 
     @classmethod
     def of_bytes(cls, srgb: U8) -> Palette:

@@ -119,7 +119,7 @@ def index(
         tell(f"skipped {shown_path(one.path)}: {one.reason}")
     palette = report.palette
     if len(palette) < report.colors:
-        tell(f"{place}: the photos have only {len(palette)} different colours, so the palette has {len(palette)}")
+        tell(f"{place}: the photos have too few different colours for {report.colors}; the palette has {len(palette)}")
     if report.palette_is_outgrown:
         tell(
             f"{place}: the palette was learnt from {report.learnt_photos} of {report.photos} photos; "
@@ -129,7 +129,8 @@ def index(
     rate = f" ({decoded / report.seconds:,.0f} a second)" if decoded else ""
     typer.echo(f"{printable(str(place))}: {report.photos:,} photos, {size(report.bytes)}")
     typer.echo(
-        f"{report.added:,} added, {report.changed:,} changed, {report.dropped:,} dropped in {report.seconds:.1f} s{rate}"
+        f"{report.added:,} added, {report.changed:,} changed, {report.dropped:,} dropped "
+        f"in {report.seconds:.1f} s{rate}"
     )
     typer.echo(f"{len(report.skipped):,} skipped")
     typer.echo(

@@ -39,12 +39,12 @@ def place_for_index(name: str | None, paths: list[str]) -> Path:
     """The folder that the index of `paths` goes to, by `--index` or after the first path's name."""
     if name is not None:
         return Path(name) if _is_path(name) or is_index(Path(name)) else _HOME / name
-    first = Path(os.path.abspath(paths[0]))  # noqa: PTH100 - links stay as the user wrote them
+    first = Path(os.path.abspath(paths[0]))
     if not first.exists():
         raise CbirError(f"{paths[0]}: no such file or folder")
     place = _HOME / ((first.name if first.is_dir() else first.parent.name) or "photos")
     if is_index(place):
-        _refuse_another_collection(place, [os.path.abspath(path) for path in paths])  # noqa: PTH100
+        _refuse_another_collection(place, [os.path.abspath(path) for path in paths])
     return place
 
 

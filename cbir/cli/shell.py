@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 def shown_path(path: str) -> str:
     """A path as a user of this folder would write it: relative if it lies below, else absolute."""
-    here = os.getcwd().rstrip(os.sep) + os.sep  # noqa: PTH109
+    here = os.getcwd().rstrip(os.sep) + os.sep
     return path.removeprefix(here)
 
 

@@ -1,0 +1,40 @@
+# Everything runs in .venv, which is made with what pyproject.toml asks for; only Python 3.11 or later is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint bench readme clean
+
+# Index real photos, search them, redraw one; leaves demo/index.html.
+demo: $(READY)
+	$(BIN)/python -m datasets.demo demo
+
+# All but the slow tests.
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Prints the tables of benchmarks/README.md, measured here and now.
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# Makes the pictures and the outputs in README.md anew, by the commands that it shows.
+readme: $(READY)
+	$(BIN)/python -m datasets.readme
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist

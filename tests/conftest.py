@@ -1,0 +1,81 @@
+"""What the tests share: small synthetic photos, the shared real ones, and two ways to run the command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pictures import make_photo
+from typer.testing import CliRunner, Result
+
+from cbir.cli import app
+
+ROOT = Path(__file__).parents[1]
+# Ten photos around different hues, in two folders; the two reds are each other's nearest.
+PHOTOS = {
+    "nature/forest.jpg": "#2f7a35",
+    "nature/meadow.png": "#8cc152",
+    "nature/sea.jpg": "#1f5fa8",
+    "nature/sky.png": "#8ec5ee",
+    "nature/sand.jpg": "#d9c08a",
+    "things/brick.jpg": "#a83a2c",
+    "things/tomato.png": "#b8402f",
+    "things/lemon.jpg": "#f0d83a",
+    "things/plum.png": "#6b2f6e",
+    "things/slate.jpg": "#5a6068",
+}
+
+Run = Callable[..., Result]
+Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder, `photos` in the folder of the test, with ten photos of 64 x 48 pixels; see `PHOTOS`."""
+    for name, color in PHOTOS.items():
+        make_photo(tmp_path / "photos" / name, color)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the real pictures, which are not part of the project."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"there are no real pictures in {folder}")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process, in the folder of the test: `run("search", path).stdout`, `.exit_code`, ..."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CBIR_INDEX", raising=False)
+
+    def invoke(*arguments: object, **environment: str) -> Result:
+        return CliRunner().invoke(
+            app, [os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments], env=environment
+        )
+
+    return invoke
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run the installed command in a process of its own, in the folder of the test; its output is bytes."""
+    surroundings = {name: value for name, value in os.environ.items() if name != "CBIR_INDEX"}
+
+    def start(*arguments: str | bytes | Path, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            [sys.executable, "-m", "cbir", *arguments],
+            cwd=tmp_path,
+            env=surroundings | environment,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+
+    return start

@@ -1,0 +1,401 @@
+"""An index holds exactly the photos that can be read, finds each by itself, and is never left half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import make_photo
+from PIL import Image
+
+from cbir import describe, indexing, learn
+from cbir.errors import CbirError, IndexFolderError, NoPicturesError, PaletteError
+from cbir.index import Index
+from cbir.indexing import build_index
+from cbir.metric import QBIC, Metric
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from here on."""
+    names: list[str] = []
+    real = describe.read_working_picture
+
+    def spy(path: str) -> object:
+        names.append(os.path.basename(path))
+        return real(path)
+
+    monkeypatch.setattr(describe, "read_working_picture", spy)
+    return names
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def paths_of(index: Index) -> set[str]:
+    return {os.path.basename(index.path(row)) for row in range(len(index))}
+
+
+def test_every_photo_finds_itself_first_at_distance_exactly_zero(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos], colors=32)
+    assert len(index) == 10
+    for metric in ("sqrt-laplacian:10", "qbic", "gaussian:5"):
+        for row in range(len(index)):
+            hits = index.search(index.path(row), limit=3, metric=Metric.parse(metric))
+            assert (hits[0].rank, hits[0].path, hits[0].distance) == (1, index.path(row), 0.0)
+            assert [hit.rank for hit in hits] == [1, 2, 3]
+            assert hits[0].distance <= hits[1].distance <= hits[2].distance
+
+
+def test_like_colours_come_first(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos])
+    assert os.path.basename(index.search(photos / "things" / "brick.jpg")[1].path) == "tomato.png"
+
+
+def test_a_photo_from_elsewhere_is_described_as_the_index_would_have_it(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos])
+    copy = shutil.copy(photos / "things" / "plum.png", tmp_path / "elsewhere.png")
+    first = index.search(copy, limit=1)[0]
+    assert (os.path.basename(first.path), first.distance) == ("plum.png", 0.0)
+
+
+def test_of_identical_photos_the_query_comes_first_and_the_rest_by_path(tmp_path: Path) -> None:
+    one = make_photo(tmp_path / "photos" / "b.png", 1)
+    for name in ("a.png", "c.png", "d.png"):
+        shutil.copy(one, tmp_path / "photos" / name)
+    index = Index.create(tmp_path / "index", [tmp_path / "photos"])
+    for name, order in (("c.png", "cabd"), ("a.png", "abcd")):
+        hits = index.search(tmp_path / "photos" / name)
+        assert [os.path.basename(hit.path)[0] for hit in hits] == list(order)
+        assert {hit.distance for hit in hits} == {0.0}
+
+
+def test_amounts_can_be_the_question_and_bad_ones_are_refused(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos], colors=16)
+    lightest = np.zeros(16)
+    lightest[-1] = 0.25
+    by_amount = [index.amounts(row)[-1] for row in range(len(index))]
+    assert index.search(lightest, limit=1, metric=QBIC)[0].path == index.path(int(np.argmax(by_amount)))
+    for bad in (np.zeros(16), -lightest, lightest * np.nan, lightest[:-1], "".join):
+        with pytest.raises((ValueError, TypeError)):
+            index.search(bad)
+    with pytest.raises(ValueError, match="limit"):
+        index.search(lightest, limit=0)
+
+
+def test_a_photo_of_the_index_can_be_asked_for_by_the_end_of_its_path_when_it_is_gone(
+    photos: Path, tmp_path: Path
+) -> None:
+    index = Index.create(tmp_path / "index", [photos])
+    shutil.rmtree(photos)
+    hits = index.search("things/plum.png", limit=2)
+    assert hits[0].path == str(photos / "things" / "plum.png") and hits[0].distance == 0
+    assert index.search("plum.png", limit=1)[0].path == hits[0].path
+    with pytest.raises(FileNotFoundError, match="lum.png"):
+        index.search("lum.png")
+
+
+def test_a_name_that_several_photos_have_is_refused_with_one_of_them(tmp_path: Path) -> None:
+    for folder in "xy":
+        make_photo(tmp_path / "photos" / folder / "same.png", ord(folder))
+    index = Index.create(tmp_path / "index", [tmp_path / "photos"])
+    with pytest.raises(CbirError, match=r"2 photos .*x/same\.png"):
+        index.search("same.png")
+
+
+def test_indexing_twice_gives_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        build_index(tmp_path / name, [photos])
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_one_and_two_workers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Few enough photos for a test, but more than one batch for each worker, and more than are learnt from.
+    monkeypatch.setattr(describe, "_WORTH_WORKERS", 8)
+    monkeypatch.setattr(learn, "LEARNING_PHOTOS", 40)
+    for i in range(70):
+        make_photo(tmp_path / "photos" / f"{i}.png", i)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for jobs in (1, 2):
+        report = build_index(tmp_path / str(jobs), [tmp_path / "photos"], jobs=jobs)
+        assert (report.photos, len(report.skipped)) == (70, 1) and report.learnt_photos <= 40
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+
+
+def test_a_second_run_decodes_nothing_and_changes_no_byte(photos: Path, tmp_path: Path, decoded: list[str]) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    build_index(tmp_path / "index", [photos])
+    assert sorted(set(decoded)) == sorted(decoded) and len(decoded) == 11
+    before = files_of(tmp_path / "index")
+    decoded.clear()
+    report = build_index(tmp_path / "index", [photos])
+    assert decoded == []
+    assert (report.photos, report.added, report.changed, report.dropped) == (10, 0, 0, 0)
+    assert [os.path.basename(one.path) for one in report.skipped] == ["broken.jpg"]
+    assert files_of(tmp_path / "index") == before
+
+
+def test_a_later_run_adds_what_is_new_redoes_what_changed_and_drops_what_is_gone(
+    photos: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    build_index(tmp_path / "index", [photos])
+    decoded.clear()
+    make_photo(photos / "new.jpg", 5)
+    make_photo(photos / "things" / "plum.png", "#00ff00", size=(30, 30))
+    (photos / "nature" / "sky.png").unlink()
+    report = build_index(tmp_path / "index", [photos])
+    assert sorted(decoded) == ["new.jpg", "plum.png"]
+    assert (report.photos, report.added, report.changed, report.dropped) == (10, 1, 1, 1)
+    index = Index.open(tmp_path / "index")
+    assert paths_of(index) == {path.name for path in photos.rglob("*.*")}
+    for path in photos.rglob("*.*"):
+        assert index.search(path, limit=1)[0].path == str(path)
+    # What the new state does not need is gone from the disk.
+    listed = json.loads((tmp_path / "index" / "manifest.json").read_text())
+    names = {"manifest.json", listed["palette"], *(segment["file"] for segment in listed["segments"])}
+    assert {path.name for path in (tmp_path / "index").iterdir()} == names
+
+
+def test_another_folder_is_added_and_the_first_one_stays(photos: Path, tmp_path: Path) -> None:
+    build_index(tmp_path / "index", [photos])
+    make_photo(tmp_path / "more" / "extra.jpg", 9)
+    report = build_index(tmp_path / "index", [tmp_path / "more"])
+    assert (report.photos, report.added, report.dropped) == (11, 1, 0)
+    shutil.rmtree(photos / "nature")
+    report = build_index(tmp_path / "index", [photos / "things", tmp_path / "more"])
+    assert (report.photos, report.dropped) == (11, 0), "only what lies below the given paths is looked at"
+    report = build_index(tmp_path / "index", [photos])
+    assert (report.photos, report.dropped) == (6, 5)
+
+
+def test_a_wider_folder_decodes_only_what_the_narrower_had_not(
+    photos: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    build_index(tmp_path / "index", [photos / "things"])
+    decoded.clear()
+    report = build_index(tmp_path / "index", [photos])
+    assert report.photos == 10 and len(decoded) == 5
+    index = Index.open(tmp_path / "index")
+    assert len({index.path(row) for row in range(len(index))}) == 10
+
+
+def test_a_changed_query_file_is_described_anew_not_taken_from_the_index(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos])
+    lemon = photos / "things" / "lemon.jpg"
+    shutil.copy(photos / "things" / "plum.png", lemon)
+    assert os.path.basename(index.search(lemon, limit=1)[0].path) == "plum.png"
+
+
+def test_an_open_index_stays_what_it_was_while_a_writer_commits(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos])
+    before = [(hit.path, hit.distance) for hit in index.search(photos / "things" / "plum.png")]
+    shutil.rmtree(photos / "nature")
+    build_index(tmp_path / "index", [photos])
+    assert [(hit.path, hit.distance) for hit in index.search("things/plum.png")] == before
+    assert len(Index.open(tmp_path / "index")) == 5
+
+
+def interrupting(items: object) -> Iterator[object]:
+    yield next(iter(items))  # type: ignore[call-overload]
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_leaves_the_old_index_or_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(tmp_path / "index", [photos])
+    before = files_of(tmp_path / "index")
+    make_photo(photos / "new.jpg", 5)
+    real = indexing.describe_files
+    monkeypatch.setattr(indexing, "describe_files", lambda *arguments: interrupting(real(*arguments)))
+    with pytest.raises(KeyboardInterrupt):
+        build_index(tmp_path / "index", [photos])
+    assert files_of(tmp_path / "index") == before
+    monkeypatch.setattr(learn, "sample_files", lambda *arguments: interrupting(["never used"]))
+    with pytest.raises(Exception):  # noqa: B017 - whatever it is, nothing may be left
+        build_index(tmp_path / "fresh", [photos])
+    assert not (tmp_path / "fresh").exists()
+
+
+@pytest.mark.parametrize("step", ["save_palette", "Manifest.commit"])
+def test_a_failure_while_saving_leaves_the_old_index_or_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    build_index(tmp_path / "index", [photos])
+    before = files_of(tmp_path / "index")
+    make_photo(photos / "new.jpg", 5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"cbir.indexing.{step}", full)
+    for name in ("index", "fresh"):
+        with pytest.raises(OSError, match="No space"):
+            build_index(tmp_path / name, [photos])
+    assert files_of(tmp_path / "index") == before
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_a_palette_is_kept_until_it_is_learnt_anew(photos: Path, tmp_path: Path) -> None:
+    first = build_index(tmp_path / "index", [photos / "things"], colors=32)
+    later = build_index(tmp_path / "index", [photos])
+    np.testing.assert_array_equal(later.palette.lab, first.palette.lab)
+    with pytest.raises(IndexFolderError, match="--rebuild"):
+        build_index(tmp_path / "index", [photos], colors=16)
+    with pytest.raises(IndexFolderError, match="--rebuild"):
+        build_index(tmp_path / "index", [photos], algorithm="kmeans")
+    rebuilt = build_index(tmp_path / "index", [photos], colors=16, algorithm="kmeans", rebuild=True)
+    assert len(rebuilt.palette) == 16 and len(Index.open(tmp_path / "index").palette) == 16
+    with pytest.raises(PaletteError):
+        build_index(tmp_path / "other", [photos], colors=0)
+
+
+def test_a_palette_that_the_collection_has_outgrown_is_told(photos: Path, tmp_path: Path) -> None:
+    assert not build_index(tmp_path / "index", [photos / "things" / "plum.png"]).palette_is_outgrown
+    assert build_index(tmp_path / "index", [photos]).palette_is_outgrown
+    assert not build_index(tmp_path / "index", [photos], rebuild=True).palette_is_outgrown
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((40, 60, 3), (200, 30, 40), np.uint8),
+        np.full((1, 1, 3), (1, 2, 3), np.uint8),
+        np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2).repeat(9, axis=1),
+        np.zeros((300, 300, 3), np.uint8),
+    ],
+    ids=["one colour", "one pixel", "grey", "black"],
+)
+def test_a_collection_of_one_plain_picture_works(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = tmp_path / "photos" / "plain.png"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    report = build_index(tmp_path / "index", [path.parent])
+    # Colours are counted in cells of 4 levels, so 256 greys are learnt as 64.
+    assert len(report.palette) == len(np.unique(pixels.reshape(-1, 3) // 4, axis=0))
+    assert report.palette.mean_error < 0.6
+    for metric in ("sqrt-laplacian", "qbic", "gaussian:3"):
+        (hit,) = Index.open(tmp_path / "index").search(path, metric=Metric.parse(metric))
+        assert hit.distance == 0
+        # A picture of another colour is far in the same index, not an error.
+        other = make_photo(tmp_path / "other.png", "#3060c0")
+        assert np.isfinite(Index.open(tmp_path / "index").search(other, metric=Metric.parse(metric))[0].distance)
+
+
+def test_nothing_is_made_where_there_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text.jpg").write_text("not a picture")
+    for folder in ("empty", "notes"):
+        with pytest.raises(NoPicturesError, match=folder):
+            build_index(tmp_path / "index", [tmp_path / folder])
+        assert not (tmp_path / "index").exists()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        build_index(tmp_path / "index", [tmp_path / "nowhere"])
+
+
+def test_a_folder_that_is_no_index_is_neither_opened_nor_written_into(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("a file")
+    for name in ("mine", "file"):
+        for rebuild in (False, True):
+            with pytest.raises(IndexFolderError, match=name):
+                build_index(tmp_path / name, [photos], rebuild=rebuild)
+        with pytest.raises(IndexFolderError, match="not an index"):
+            Index.open(tmp_path / name)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_damaged_indexes_are_told_in_one_line_that_names_the_file(photos: Path, tmp_path: Path) -> None:
+    good = Index.create(tmp_path / "good", [photos]).folder
+    manifest = json.loads((good / "manifest.json").read_text())
+
+    def edited(**changes: object) -> str:
+        return json.dumps(manifest | changes)
+
+    segment, palette = manifest["segments"][0]["file"], manifest["palette"]
+    damages = {
+        "newer": ("manifest.json", edited(version=2).encode(), "newer cbir"),
+        "cut": ("manifest.json", edited().encode()[:100], "damaged"),
+        "not json": ("manifest.json", b"\xff\xfe", "damaged"),
+        "deep": ("manifest.json", b"[" * 100_000, "damaged|not the manifest"),
+        "another format": ("manifest.json", b'{"format": "zip"}', "not the manifest"),
+        "no version": ("manifest.json", edited(version=None).encode(), "damaged"),
+        "outside": ("manifest.json", edited(palette="../../etc/passwd").encode(), "damaged"),
+        "odd segments": ("manifest.json", edited(segments=[1]).encode(), "damaged"),
+        "negative": ("manifest.json", edited(colors=-1).encode(), "damaged"),
+        "lost segment": (segment, None, "missing"),
+        "empty segment": (segment, b"", "damaged"),
+        "wrong part": (segment, (good / palette).read_bytes(), "damaged"),
+        "wrong palette": (palette, (good / segment).read_bytes(), "damaged"),
+    }
+    for name, (file, content, message) in damages.items():
+        folder = shutil.copytree(good, tmp_path / name)
+        (folder / file).unlink()
+        if content is not None:
+            (folder / file).write_bytes(content)
+        with pytest.raises(IndexFolderError, match=message) as caught:
+            Index.open(folder)
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+        build_index(folder, [photos], rebuild=True)
+        assert len(Index.open(folder)) == 10, "--rebuild mends it"
+
+
+def test_odd_file_names_come_back_exactly(tmp_path: Path) -> None:
+    odd = [b"line\nbreak.png", b"quote\"'.png", "smile \U0001f642.png".encode(), b"not utf-8 \xff\xfe.png", b" .png"]
+    folder = tmp_path / "photos"
+    for seed, name in enumerate(odd):
+        plain = make_photo(folder / f"{seed}.png", seed)
+        plain.rename(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    index = Index.create(tmp_path / "index", [folder])
+    assert {os.fsencode(os.path.basename(index.path(row))) for row in range(len(index))} == set(odd)
+    for row in range(len(index)):
+        assert index.search(index.path(row), limit=1)[0].path == index.path(row)
+
+
+def test_info_tells_what_is_in_it(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    index = Index.create(tmp_path / "index", [photos], colors=20)
+    info = index.info()
+    assert (info.photos, info.unread, info.colors, info.format_version) == (10, 1, 20, 1)
+    assert info.roots == [str(photos)] and info.metric == "sqrt-laplacian:10"
+    assert info.bytes == sum(len(content) for content in files_of(tmp_path / "index").values())
+    assert 0 < info.mean_error < info.p95_error
+    assert repr(index) == f"Index({str(tmp_path / 'index')!r}, 10 photos, 20 colours)"
+    np.testing.assert_allclose(index.mean_amounts().sum(), 1)
+
+
+def test_pictures_that_could_not_be_read_are_tried_again_by_another_decoder(
+    photos: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    build_index(tmp_path / "index", [photos])
+    decoded.clear()
+    monkeypatch.setattr(indexing, "decoder_version", lambda: "Pillow 99")
+    report = build_index(tmp_path / "index", [photos])
+    assert decoded == ["broken.jpg"] and len(report.skipped) == 1
+    decoded.clear()
+    build_index(tmp_path / "index", [photos])
+    assert decoded == []
+
+
+def test_wholly_transparent_pictures_are_skipped_by_name(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(photos / "nothing.png")
+    report = build_index(tmp_path / "index", [photos])
+    assert report.photos == 10
+    assert [(os.path.basename(one.path), one.reason) for one in report.skipped] == [
+        ("nothing.png", "the picture is wholly transparent")
+    ]
+
+
+def test_progress_counts_every_decode_once(photos: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    build_index(tmp_path / "index", [photos], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 10) for done in range(1, 11)]
