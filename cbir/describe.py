@@ -68,7 +68,9 @@ def _in_order(work: Callable[..., list[_R]], items: list[_T], jobs: int, *argume
     """Run `work` over batches of items on worker processes; results in order, looking ahead by a few batches only."""
     batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
     jobs = jobs if len(items) >= _WORTH_WORKERS else 1
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1)
+    parallel = joblib.Parallel(
+        n_jobs=jobs, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, max_nbytes=None
+    )
     for results in parallel(joblib.delayed(work)(batch, *arguments) for batch in batches):
         yield from results
 

@@ -21,6 +21,12 @@ MAX_COLORS = 1024
 # error from up to 2.5 % above that of full k-means to 0.6 % on average, in a tenth of its time.
 _SETTLING_PASSES = 10
 _SEED = 0
+# Colours that are labelled at a time, which bounds the memory.
+_CHUNK = 1 << 18
+# Points whose scores against 256 colours stay in the processor's cache.
+_FEW_POINTS = 512
+# Above the rounding of a float32 score: 3 terms of up to 130 x 130, each off by 2^-24 of it, and their sums.
+_TOO_CLOSE = 0.02
 
 
 class Palette:
@@ -112,11 +118,9 @@ class Palette:
         return found
 
     def _look_up(self, unknown: U32) -> None:
-        chunk = 1 << 18
-        for start in range(0, len(unknown), chunk):
-            part = unknown[start : start + chunk]
-            _, label = nearest(lab_of_bytes(bytes_of_codes(part)), self.lab)
-            self._label_of_code[part] = label + 1
+        for start in range(0, len(unknown), _CHUNK):
+            part = unknown[start : start + _CHUNK]
+            self._label_of_code[part] = nearest_index(lab_of_bytes(bytes_of_codes(part)), self.lab) + 1
 
 
 def nearest(points: F32, colors: F32) -> tuple[F32, NDArray[np.int32]]:
@@ -125,6 +129,28 @@ def nearest(points: F32, colors: F32) -> tuple[F32, NDArray[np.int32]]:
 
     squared, index = cv2.batchDistance(points, colors, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=1)
     return np.sqrt(np.asarray(squared[:, 0], np.float32)), np.asarray(index[:, 0], np.int32)
+
+
+def nearest_index(points: F32, colors: F32) -> NDArray[np.int32]:
+    """The same index as `nearest`, about three times faster for many colours.
+
+    `|c|^2 / 2 - x c` orders the colours c like their distances to x and is one matrix product, but rounds by up to
+    0.01 for colours in L*a*b*. So where the best two lie closer than that, the distances themselves decide.
+    """
+    half_square = (colors * colors).sum(axis=1) / 2
+    index = np.empty(len(points), np.int32)
+    for start in range(0, len(points), _FEW_POINTS):
+        part = points[start : start + _FEW_POINTS]
+        score = half_square - part @ colors.T
+        best = score.argmin(axis=1)
+        rows = np.arange(len(part))
+        lowest = score[rows, best]
+        score[rows, best] = np.inf
+        close = np.flatnonzero(score.min(axis=1) - lowest < _TOO_CLOSE)
+        if len(close):
+            best[close] = nearest(part[close], colors)[1]
+        index[start : start + _FEW_POINTS] = best
+    return index
 
 
 def _weighted_quantile(values: F32, weights: F64, q: float) -> float:

@@ -1,16 +1,22 @@
 """What the tests share: small synthetic photos, the shared real ones, and two ways to run the command."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pictures import make_photo
 from typer.testing import CliRunner, Result
 
 from cbir.cli import app
+
+# What one example takes depends on the machine, and on what it is the first to import.
+settings.register_profile("cbir", deadline=None)
+settings.load_profile("cbir")
 
 ROOT = Path(__file__).parents[1]
 # Ten photos around different hues, in two folders; the two reds are each other's nearest.
@@ -79,3 +85,17 @@ def command(tmp_path: Path) -> Command:
         )
 
     return start
+
+
+@pytest.fixture
+def never_hangs() -> Iterator[None]:
+    """Fail a test that would otherwise wait for ever; what it does takes a small part of this time."""
+
+    def stop(*_: object) -> None:
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from cbir.cli.places import find_index, is_index
+from cbir.cli.places import find_index
 from cbir.cli.shell import printable
 from cbir.cli.show import block, in_color
 from cbir.color import hex_of_bytes
 from cbir.decode import read_picture
-from cbir.errors import CbirError, OutputError
+from cbir.errors import CbirError, IndexFolderError, OutputError
 from cbir.histogram import Swatch
 from cbir.index import Index
 from cbir.output import save_file, save_pixels
@@ -57,7 +57,7 @@ def print_palette(format: str, swatches: Sequence[Swatch], name: str) -> None:
         return
     for swatch in swatches:
         sample = block(swatch, 4) + "  " if in_color() else ""
-        typer.echo(f"{sample}{hex_of_bytes(swatch.srgb)}  {swatch.share:6.1%}")
+        typer.echo(f"{sample}{hex_of_bytes(swatch.srgb)}  {swatch.share:6.1%}", color=in_color())
 
 
 def save_palette(target: Path, swatches: Sequence[Swatch], name: str, force: bool) -> None:
@@ -73,12 +73,11 @@ def save_palette(target: Path, swatches: Sequence[Swatch], name: str, force: boo
 
 
 def _index(name: str) -> Index:
-    path = Path(name)
-    if not is_index(path) and path.exists():
-        raise CbirError(f"{name}: neither a picture file nor an index")
     try:
-        return Index.open(find_index(name))
-    except CbirError as error:
-        if path.exists() or is_index(Path("indexes") / name):
-            raise
-        raise CbirError(f"{name}: no such file, nor an index of that name") from error
+        place = find_index(name)
+    except IndexFolderError as error:
+        what = (
+            "neither a picture file nor an index" if Path(name).exists() else "no such file, nor an index of that name"
+        )
+        raise CbirError(f"{name}: {what}") from error
+    return Index.open(place)

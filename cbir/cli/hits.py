@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from cbir.cli.shell import printable, shown_path
-from cbir.cli.show import bar
+from cbir.cli.show import bars, in_color
 from cbir.histogram import main_colors
 from cbir.index import Hit, Index
 
@@ -40,10 +40,7 @@ def _record(hit: Hit) -> dict[str, Any]:
 
 def _table(index: Index, hits: list[Hit]) -> None:
     # The path comes last, so that nothing has to be cut to keep the columns straight.
-    colors = [bar(main_colors(hit.amounts, index.palette.lab)) for hit in hits]
-    width = max(map(len, colors), default=0)
-    typer.echo(
-        f"{'rank':>4}  {'distance':>8}  path and main colours" if not hits else "rank  distance  colours and path"
-    )
+    typer.echo("rank  distance  colours and path")
+    colors = bars([main_colors(hit.amounts, index.palette.lab) for hit in hits])
     for hit, cell in zip(hits, colors, strict=True):
-        typer.echo(f"{hit.rank:4}  {hit.distance:8.4f}  {cell:{width}}  {printable(shown_path(hit.path))}")
+        typer.echo(f"{hit.rank:4}  {hit.distance:8.4f}  {cell}  {printable(shown_path(hit.path))}", color=in_color())

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cbir.cli.shell import is_terminal
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 # Width of a bar of swatches, in characters.
 _BAR = 12
+_SHOWN_SHARE = 0.01
 
 
 def in_color() -> bool:
-    """Whether standard output shows colours; NO_COLOR (https://no-color.org) is honoured."""
-    return is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+    """Whether standard output shows colours: a terminal does, unless NO_COLOR is set; FORCE_COLOR makes a pipe do."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return is_terminal(sys.stdout) or bool(os.environ.get("FORCE_COLOR"))
 
 
 def block(swatch: Swatch, width: int) -> str:
@@ -29,15 +33,21 @@ def block(swatch: Swatch, width: int) -> str:
     return "\x1b[48;2;{};{};{}m".format(*swatch.srgb.tolist()) + " " * width + "\x1b[0m"
 
 
-def bar(swatches: Sequence[Swatch]) -> str:
-    """Main colours in one cell of a table: a bar on a terminal that shows colours, else hex values with per cent."""
-    if not in_color():
-        return " ".join(f"{hex_of_bytes(s.srgb)} {s.share:3.0%}" for s in swatches)
-    total = sum(s.share for s in swatches)
-    ends = [0]
-    for s in swatches:
-        ends.append(ends[-1] + max(1, round(_BAR * s.share / total)))
-    return "".join(block(s, min(b, _BAR) - min(a, _BAR)) for s, a, b in zip(swatches, ends, ends[1:], strict=False))
+def bars(rows: Sequence[Sequence[Swatch]]) -> list[str]:
+    """Main colours as a column of a table: bars on a terminal that shows colours, else hex values with per cent."""
+    rows = [[s for s in row if s.share >= _SHOWN_SHARE] for row in rows]
+    if in_color():
+        return [_bar(row) for row in rows]
+    cells = [" ".join(f"{hex_of_bytes(s.srgb)} {s.share:3.0%}" for s in row) for row in rows]
+    width = max(map(len, cells), default=0)
+    return [cell.ljust(width) for cell in cells]
+
+
+def _bar(swatches: Sequence[Swatch]) -> str:
+    """Blocks side by side, each as wide as its share, together always of the same width."""
+    ends = [0.0, *accumulate(s.share for s in swatches)]
+    cuts = [round(_BAR * end / ends[-1]) for end in ends]
+    return "".join(block(s, b - a) for s, a, b in zip(swatches, cuts, cuts[1:], strict=False))
 
 
 def size(count: float) -> str:

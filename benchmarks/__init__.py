@@ -1,0 +1,1 @@
+"""Speed and quality, measured against a baseline in the same run: `python -m benchmarks`."""
