@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,8 +72,15 @@ def _in_order(work: Callable[..., list[_R]], items: list[_T], jobs: int, *argume
     parallel = joblib.Parallel(
         n_jobs=jobs, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, max_nbytes=None
     )
-    for results in parallel(joblib.delayed(work)(batch, *arguments) for batch in batches):
-        yield from results
+    results = parallel(joblib.delayed(work)(batch, *arguments) for batch in batches)
+    try:
+        for batch_results in results:
+            yield from batch_results
+    finally:
+        with warnings.catch_warnings():
+            # When a run is given up, joblib warns of the batches that were on their way.
+            warnings.simplefilter("ignore")
+            results.close()
 
 
 @lru_cache(maxsize=1)

@@ -277,7 +277,7 @@ def _remove_unlisted(folder: Path) -> None:
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """Make the index's folder and see that it can be written before hours of work; take it back if the work fails."""
-    made = not folder.exists()
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -290,8 +290,8 @@ def _folder(folder: Path) -> Iterator[None]:
     except BaseException:
         with suppress(IndexFolderError, OSError):
             _remove_unlisted(folder)
-            if made:
-                folder.rmdir()
+            for one in made:
+                one.rmdir()
         raise
 
 

@@ -13,7 +13,7 @@ from typer.exceptions import Exit, TyperException
 from cbir.errors import CbirError
 
 FAILED, BAD_USAGE, SKIPPED = 1, 2, 3
-# What a shell reports for a program that Ctrl-C ended.
+# What typer returns after Ctrl-C, and a shell reports for a program that it ended.
 _INTERRUPTED = 130
 
 
@@ -30,8 +30,6 @@ class OneLineErrors(TyperGroup):
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
-        except KeyboardInterrupt:
-            _fail("interrupted; nothing was changed", _INTERRUPTED)
         except TyperException as error:
             _fail(_usage(error), error.exit_code)
         except Exit as error:
@@ -46,6 +44,8 @@ class OneLineErrors(TyperGroup):
             _fail(_plain(error), FAILED)
         except MemoryError:
             _fail("not enough memory; use smaller pictures or fewer of them", FAILED)
+        if code == _INTERRUPTED:
+            _fail("interrupted; nothing was changed", _INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,0 +1,71 @@
+"""The main job on real photos, through the installed command."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command
+
+from cbir.decode import read_picture
+from cbir.describe import amounts_of_file
+from cbir.histogram import UNITS, count_labels
+from cbir.index import Index
+
+
+@pytest.fixture
+def ferrari(shared: Path) -> Path:
+    return shared / "ferrari"
+
+
+def same_files(one: Path, two: Path) -> bool:
+    names = sorted(path.name for path in one.iterdir())
+    _, different, odd = filecmp.cmpfiles(one, two, names, shallow=False)
+    return names == sorted(path.name for path in two.iterdir()) and not different and not odd
+
+
+@pytest.mark.slow
+def test_every_photo_of_a_real_collection_finds_itself_first(ferrari: Path, tmp_path: Path, command: Command) -> None:
+    done = command("index", ferrari)
+    assert done.returncode == 0 and b"100 photos" in done.stdout and b"0 skipped" in done.stdout
+    assert done.stderr == b""
+    own_color = []
+    for photo in sorted(ferrari.rglob("*.jpg")):
+        answer = json.loads(command("search", photo, "--format", "json").stdout)
+        assert answer["hits"][0] == {"rank": 1, "path": str(photo), "distance": 0.0}
+        assert len(answer["hits"]) == 10
+        own_color += [os.path.dirname(hit["path"]) == str(photo.parent) for hit in answer["hits"][1:]]
+    # By chance about 0.28 would be of the same colour; backgrounds keep this far from 1.
+    assert np.mean(own_color) > 0.4
+
+
+def test_two_runs_and_two_worker_counts_give_the_same_bytes(shared: Path, tmp_path: Path, command: Command) -> None:
+    photos = shared / "tf_flowers"
+    for name, jobs in (("one", "1"), ("again", "1"), ("two", "2")):
+        assert command("index", photos, "--index", tmp_path / name, "--jobs", jobs).returncode == 0
+    assert same_files(tmp_path / "one", tmp_path / "again")
+    assert same_files(tmp_path / "one", tmp_path / "two")
+    assert len(Index.open(tmp_path / "one")) == 200
+
+
+def test_the_stored_histogram_is_near_that_of_the_photo_in_full(ferrari: Path, tmp_path: Path) -> None:
+    """Scaling down averages neighbours, which moves colours at edges and in texture to others of the palette: the
+    price of decoding at a fraction of the cost. Against the labels of the same small picture nothing is lost but
+    rounding (tests/test_palette.py)."""
+    from cbir.metric import DEFAULT
+
+    photos = sorted(ferrari.rglob("*.jpg"))[::10]
+    index = Index.create(tmp_path / "index", photos, colors=64)
+    form = DEFAULT.form(index.palette.lab)
+    moved = []
+    for photo in photos:
+        small = amounts_of_file(str(photo), index.palette) / UNITS
+        full = count_labels(index.palette.labels(read_picture(photo).pixels), 64)
+        moved.append(np.abs(small - full).sum() / 2)
+        far = index.search(photo, limit=2)[1].distance
+        assert form.distance(DEFAULT.prepare(small), DEFAULT.prepare(full)) < far / 3
+    assert np.mean(moved) < 0.1
