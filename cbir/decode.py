@@ -68,6 +68,8 @@ WORKING_PIXELS = 1 << 14
 # Larger files than this are no photos; a limit keeps a hostile one from filling the memory.
 _MAX_FILE_BYTES = 1 << 30
 _EXIF_ORIENTATION = 0x0112
+# Profiles of one colour space differ by rounding, up to this much of 255.
+_SAME_LEVELS = 3
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _decode(file: IO[bytes], working: bool) -> Picture:
             opened.load()
             image = _upright(_to_srgb(opened))
         if working:
-            image = image.reduce(max(1, isqrt(image.width * image.height // WORKING_PIXELS)))
+            image = image.reduce(_reduction(image.width, image.height))
     pixels = np.asarray(image)
     if image.mode != "RGBA":
         return Picture(pixels)
@@ -165,12 +167,21 @@ def _decode(file: IO[bytes], working: bool) -> Picture:
     return Picture(np.ascontiguousarray(pixels[..., :3]), None if alpha.min() == 255 else np.ascontiguousarray(alpha))
 
 
+def _reduction(width: int, height: int) -> int:
+    """By how much to reduce both sides so that 16,384 to 65,535 pixels are left."""
+    factor = max(1, isqrt(width * height // WORKING_PIXELS))
+    # Sides are rounded up, which matters for pictures a few pixels high.
+    while -(-width // factor) * -(-height // factor) >= 4 * WORKING_PIXELS:
+        factor += 1
+    return factor
+
+
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Convert to 8-bit sRGB, RGB or RGBA, by the embedded colour profile if there is one."""
-    from PIL import Image, ImageCms
+    from PIL import ImageCms
 
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = _of_16_bits(image)
     if image.mode in ("I", "F"):
         raise ValueError(f"samples of 32 bits ({image.mode}) have no known range")
     alpha = None
@@ -196,15 +207,27 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     return flat
 
 
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits scaled, not cut, to 8; the one level that a PNG may call transparent becomes alpha."""
+    from PIL import Image
+
+    levels = np.asarray(image)
+    grey = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    kept = {key: value for key, value in image.info.items() if key != "transparency"}
+    grey.info.update(kept)
+    return grey
+
+
 @lru_cache(maxsize=16)
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """How to get from a profile's colours to sRGB; None if it is sRGB already. A collection has few different ones."""
-    from PIL import ImageCms
+    """How to get from a profile's colours to sRGB; None if they are the same. A collection has few different ones."""
+    from PIL import Image, ImageCms
 
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
-        return None
-    return ImageCms.buildTransform(
+    transform = ImageCms.buildTransform(
         source,
         ImageCms.createProfile("sRGB"),
         mode,
@@ -212,6 +235,14 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )
+    if mode == "RGB":
+        # There are dozens of sRGB profiles by as many names; what counts is whether they change colours.
+        steps = np.arange(0, 256, 51, dtype=np.uint8)
+        samples = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+        converted = np.asarray(ImageCms.applyTransform(Image.fromarray(samples), transform))
+        if np.abs(converted.astype(int) - samples).max() <= _SAME_LEVELS:
+            return None
+    return transform
 
 
 def _orientation(image: Image.Image) -> int:

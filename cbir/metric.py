@@ -54,7 +54,8 @@ class Metric:
 
     def __str__(self) -> str:
         reach = DEFAULT_REACH if self.reach is None and self.similarity != "linear" else self.reach
-        return (_ROOTS if self.roots else "") + self.similarity + (f":{reach:g}" if reach is not None else "")
+        name = (_ROOTS if self.roots else "") + self.similarity
+        return name if reach is None else f"{name}:{repr(float(reach)).removesuffix('.0')}"
 
     def form(self, lab: NDArray[np.floating]) -> QuadraticForm:
         """The quadratic form over a palette's colours, (k, 3) L*a*b*, for amounts that `prepare` has been over."""

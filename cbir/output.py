@@ -71,6 +71,8 @@ def save_indexed(
         extra["transparency"] = len(colors) - 1
     image = Image.fromarray(index)
     image.putpalette(colors.tobytes())
+    # Converting to other modes looks here, saving looks in the options.
+    image.info.update(extra)
     _save(path, image, extra, force)
 
 

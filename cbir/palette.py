@@ -17,8 +17,10 @@ Algorithm = Literal["minibatch", "kmeans"]
 
 # The similarity matrix has k x k entries; 1024 colours are already finer than the eye needs over a collection.
 MAX_COLORS = 1024
-# Full k-means passes after the mini-batches. On three photo sets and 16 to 256 colours they bring the mean colour
-# error from up to 2.5 % above that of full k-means to 0.6 % on average, in a tenth of its time.
+# Mini-batches find a start, full k-means passes settle it, and the best of a few tries counts. On four sets of photos
+# and 8 to 256 colours its mean colour error was 0.2 % above full k-means' on average and 2.6 % at most (one try
+# without settling: 2 % and 8 %).
+_TRIES = 3
 _SETTLING_PASSES = 10
 _SEED = 0
 # Colours that are labelled at a time, which bounds the memory.
@@ -54,16 +56,20 @@ class Palette:
         """Learn k colours from weighted colours by k-means; the same input gives the same palette.
 
         `points` (n, 3) float32 L*a*b*, `weights` (n,) float64 > 0; `CellCounts.colors` gives both. `algorithm` is
-        "minibatch" (scikit-learn's MiniBatchKMeans, then ten full passes) or "kmeans" (KMeans until it settles:
-        slower, about 1 % lower error). Where there are no more than k different colours, the palette is just these,
+        "minibatch" (scikit-learn's MiniBatchKMeans, settled by full passes) or "kmeans" (KMeans until it changes no
+        more: slower, and about as good). Where there are no more than k different colours, the palette is just these,
         so it may have fewer than k.
         """
         if not 1 <= k <= MAX_COLORS:
             raise PaletteError(f"a palette has 1 to {MAX_COLORS} colours, not {k}")
         if not len(points):
             raise PaletteError("there are no colours to learn a palette from")
-        few = np.unique(points, axis=0) if len(points) <= 4 * MAX_COLORS else points
-        colors = few if len(few) <= k else _ALGORITHMS[algorithm](points, weights / weights.mean(), k)
+        if not np.isfinite(points).all() or not np.isfinite(weights).all() or weights.min() <= 0:
+            raise PaletteError("colours are finite numbers, and their weights are above zero")
+        different = np.unique(points[: 4 * k], axis=0)
+        if len(different) <= k < len(points):
+            different = np.unique(points, axis=0)
+        colors = different if len(different) <= k else _ALGORITHMS[algorithm](points, weights / weights.mean(), k)
         palette = cls(colors)
         palette.measure(points, weights)
         return palette
@@ -162,9 +168,13 @@ def _weighted_quantile(values: F32, weights: F64, q: float) -> float:
 def _minibatch(points: F32, weights: F64, k: int) -> F32:
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
-    rough = MiniBatchKMeans(k, n_init=3, random_state=_SEED).fit(points, sample_weight=weights)
-    settled = KMeans(k, init=rough.cluster_centers_, n_init=1, max_iter=_SETTLING_PASSES)
-    return np.asarray(settled.fit(points, sample_weight=weights).cluster_centers_, np.float32)
+    def attempt(seed: int) -> KMeans:
+        rough = MiniBatchKMeans(k, n_init=1, random_state=seed).fit(points, sample_weight=weights)
+        settled = KMeans(k, init=rough.cluster_centers_, n_init=1, max_iter=_SETTLING_PASSES)
+        return settled.fit(points, sample_weight=weights)
+
+    best = min((attempt(_SEED + i) for i in range(_TRIES)), key=lambda fitted: float(fitted.inertia_))
+    return np.asarray(best.cluster_centers_, np.float32)
 
 
 def _kmeans(points: F32, weights: F64, k: int) -> F32:

@@ -80,17 +80,20 @@ def _one_line(name: str) -> str:
 
 
 def _of_gpl(content: bytes) -> U8:
-    text = content.decode("utf-8", "replace")
-    if not text.startswith("GIMP Palette"):
+    lines = content.decode("utf-8", "replace").splitlines()
+    if not lines or not lines[0].startswith("GIMP Palette"):
         raise ValueError("it does not begin with 'GIMP Palette'")
-    return _rows([[int(v) for v in m] for m in re.findall(r"^\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\b", text, re.M)])
+    fields = [line.split(None, 3)[:3] for line in lines]
+    return _rows([[int(v) for v in row] for row in fields if len(row) == 3 and all(map(_LEVEL.fullmatch, row))])
+
+
+# Bounded repeats, so that no file takes more time than its length deserves.
+_LEVEL = re.compile(r"[0-9]{1,3}")
+_CSS_COLOR = re.compile(r"--[\w-]{1,64}[ \t]{0,8}:[ \t]{0,8}#([0-9a-fA-F]{6}|[0-9a-fA-F]{3})(?![\w-])")
 
 
 def _of_css(content: bytes) -> U8:
-    found = re.findall(
-        r"--[\w-]+\s*:\s*#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})\s*(?:;|\}|$)", content.decode("utf-8", "replace")
-    )
-    return _rows([_of_hex(text) for text in found])
+    return _rows([_of_hex(text) for text in _CSS_COLOR.findall(content.decode("utf-8", "replace"))])
 
 
 def _of_json(content: bytes) -> U8:
@@ -104,7 +107,7 @@ def _of_json(content: bytes) -> U8:
 def _of_hex(text: str) -> list[int]:
     match = re.fullmatch(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})", text)
     if not match:
-        raise ValueError(f"{text!r} is no hex colour")
+        raise ValueError(f"{text[:16]!r} is no hex colour")
     digits = match[1] if len(match[1]) == 6 else "".join(2 * digit for digit in match[1])
     return list(bytes.fromhex(digits))
 
@@ -130,8 +133,8 @@ def _ase_color(content: bytes, at: int) -> list[int]:
     elif model == b"Gray":
         levels = np.repeat(struct.unpack_from(">f", content, at + 4), 3) * 255
     elif model == b"LAB ":
-        lightness, a, b = struct.unpack_from(">3f", content, at + 4)
-        levels = bytes_of_lab(np.array([lightness * 100, a, b])).astype(np.float64)
+        lab = np.array(struct.unpack_from(">3f", content, at + 4)) * (100, 1, 1)
+        levels = bytes_of_lab(lab).astype(np.float64) if (np.abs(lab) < 1000).all() else np.full(3, np.nan)
     else:
         raise ValueError(f"colours of the model {model.decode('ascii', 'replace')!r} cannot be read")
     if not np.isfinite(levels).all():
@@ -164,6 +167,8 @@ def read_palette_file(path: Path) -> U8:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ValueError("it is larger than a palette can be")
+        if path.suffix.lower() not in _READERS:
+            raise ValueError(f"its name does not end in {', '.join(PALETTE_SUFFIXES)}")
         return _READERS[path.suffix.lower()](content)
     except OSError as error:
         raise PaletteError(f"{path}: {(error.strerror or str(error)).lower()}") from error

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.color import F64, U8, bytes_of_codes, codes, distinct
+from cbir.color import F64, U8, bytes_of_codes, codes, distinct, lab_of_bytes
 from cbir.decode import Picture, read_picture
-from cbir.errors import PaletteError
+from cbir.errors import PaletteError, PictureError
 from cbir.grid import CellCounts
 from cbir.histogram import Swatch, count_labels
 from cbir.output import check_picture_output, save_indexed, save_pixels
@@ -21,6 +21,9 @@ from cbir.palette import Algorithm, Palette, nearest
 # A palette image has one byte for each pixel.
 MAX_COLORS = 256
 _HALF_OPAQUE = 128
+# With fewer cells of the grid for each colour than this, the grid is too coarse for the picture.
+_CELLS_PER_COLOR = 4
+_NOTHING_VISIBLE = "the picture is wholly transparent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +61,11 @@ def quantize(
     """
     visible = None if picture.alpha is None else picture.alpha >= _HALF_OPAQUE
     if visible is not None and not visible.any():
-        raise PaletteError("the picture is wholly transparent")
+        raise PaletteError(_NOTHING_VISIBLE)
     if palette is None:
         palette = palette_of_picture(picture, k, algorithm)
+    # The nearest of the colours as they are written, not of those before rounding to 8 bits.
+    palette = Palette.of_bytes(palette.srgb)
     labels = palette.labels(picture.pixels)
     shown = labels if visible is None else labels[visible]
     used = np.flatnonzero(np.bincount(shown.reshape(-1), minlength=len(palette)))
@@ -85,7 +90,7 @@ def quantize_file(
     Raises PictureError, PaletteError or OutputError; then nothing is written.
     """
     check_picture_output(Path(target), force)
-    picture = read_picture(source)
+    picture = read_visible_picture(source)
     drawn = quantize(picture, k, algorithm=algorithm, palette=palette)
     if not side_by_side:
         save_indexed(Path(target), drawn.colors, drawn.labels, drawn.visible, force)
@@ -97,15 +102,31 @@ def quantize_file(
     return drawn
 
 
+def read_visible_picture(path: str | os.PathLike[str]) -> Picture:
+    """Decode a picture file in full size. Raises PictureError, also if nothing of it is at least half opaque."""
+    picture = read_picture(path)
+    if picture.alpha is not None and picture.alpha.max() < _HALF_OPAQUE:
+        raise PictureError(os.fspath(path), _NOTHING_VISIBLE)
+    return picture
+
+
 def palette_of_picture(picture: Picture, k: int, algorithm: Algorithm = "minibatch") -> Palette:
     """The palette of at most k (1 to 256) colours of one picture."""
     if not 1 <= k <= MAX_COLORS:
         raise PaletteError(f"a picture is redrawn in 1 to {MAX_COLORS} colours, not {k}")
     code = codes(picture.pixels)
-    own = distinct(code if picture.alpha is None else code[picture.alpha >= _HALF_OPAQUE])
+    if picture.alpha is not None:
+        code = code[picture.alpha >= _HALF_OPAQUE]
+    own = distinct(code)
+    if not len(own):
+        raise PaletteError(_NOTHING_VISIBLE)
     if len(own) <= k:
         return Palette.of_bytes(bytes_of_codes(own))
     counts = CellCounts.of_pixels(picture.pixels, picture.alpha)
+    if len(counts.cells) < _CELLS_PER_COLOR * k:
+        # A dull picture: all its colours lie in a few cells of the grid, so they are told apart without it.
+        own, amounts = np.unique(code, return_counts=True)
+        return Palette.learn(lab_of_bytes(bytes_of_codes(own)), amounts.astype(np.float64), k, algorithm)
     return Palette.learn(*counts.colors(), k, algorithm)
 
 

@@ -136,9 +136,10 @@ def test_half_transparent_pixels_count_by_their_share():
     np.testing.assert_allclose(found[cell_of([0, 200, 0])], [200 / 350, 0, 200 * 200 / 350, 0])
 
 
-def test_a_picture_at_one_transparency_counts_as_if_it_were_opaque():
+@pytest.mark.parametrize("alpha", [1, 7, 254, 255])
+def test_a_picture_at_one_transparency_counts_as_if_it_were_opaque(alpha):
     pixels = picture(20, 20)
-    assert_counts(CellCounts.of_pixels(pixels, np.full((20, 20), 7, np.uint8)), counted_plainly([(pixels, None)]))
+    assert_counts(CellCounts.of_pixels(pixels, np.full((20, 20), alpha, np.uint8)), counted_plainly([(pixels, None)]))
 
 
 def test_a_wholly_transparent_picture_has_no_cells_and_adds_nothing_to_a_grid():

@@ -126,6 +126,8 @@ def test_the_largest_remainders_are_rounded_up():
 def test_of_equal_remainders_the_first_is_rounded_up():
     # 65535 / 4 = 16383.75: three of the four are rounded up.
     assert to_units(np.full(4, 0.25)).tolist() == [16384, 16384, 16384, 16383]
+    # 65535 / 300 = 218.45: 135 are missing.
+    assert to_units(np.full(300, 1 / 300)).tolist() == [219] * 135 + [218] * 165
     assert to_units(np.full(2, 0.5)).tolist() == [32768, 32767]
 
 

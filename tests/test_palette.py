@@ -13,7 +13,7 @@ from cbir.color import bytes_of_codes, bytes_of_lab, lab_of_bytes
 from cbir.errors import PaletteError
 from cbir.grid import CellCounts, ColorGrid
 from cbir.histogram import UNITS, count_labels, to_units
-from cbir.palette import MAX_COLORS, Palette, nearest
+from cbir.palette import MAX_COLORS, Palette, nearest, nearest_index
 
 RNG = np.random.default_rng(4)
 ALGORITHMS = ["minibatch", "kmeans"]
@@ -235,6 +235,13 @@ def test_minibatch_has_a_mean_error_within_two_percent_of_kmeans_on_photos(k):
     assert learnt(k).mean_error <= 1.02 * learnt(k, "kmeans").mean_error
 
 
+def test_a_palette_can_be_measured_on_other_colours_than_it_was_learnt_from():
+    palette = Palette([[20, 0, 0], [80, 0, 0]])
+    points = np.array([[20, 3, 4], [80, 0, 0], [90, 0, 0]], np.float32)
+    palette.measure(points, np.array([1.0, 2.0, 1.0]))
+    assert (palette.mean_error, palette.p95_error) == ((5 + 2 * 0 + 10) / 4, 10)
+
+
 def test_more_colours_have_a_smaller_error_on_photos():
     errors = [learnt(k).mean_error for k in (16, 64, 256)]
     assert errors == sorted(errors, reverse=True)
@@ -263,15 +270,44 @@ def test_learning_from_colours_that_are_no_numbers_is_refused(algorithm, n):
 # --- the nearest colour
 
 
+def lattice(n: int) -> np.ndarray:
+    """Whole numbers, on which all arithmetic is exact and distances often tie."""
+    return RNG.integers(0, 4, (n, 3)).astype(np.float32)
+
+
 def test_the_nearest_colour_is_found_and_ties_go_to_the_lower_index():
-    # On whole numbers all arithmetic is exact, and a lattice of 4 x 4 x 4 has many ties.
-    points = RNG.integers(0, 4, (2000, 3)).astype(np.float32)
-    colors = RNG.integers(0, 4, (60, 3)).astype(np.float32)
+    points, colors = lattice(2000), lattice(60)
     squared = ((points[:, None] - colors[None]) ** 2).sum(axis=-1)
     assert ((squared == squared.min(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.3
     distance, index = nearest(points, colors)
     np.testing.assert_array_equal(index, squared.argmin(axis=1))
     np.testing.assert_allclose(distance, np.sqrt(squared.min(axis=1)), rtol=1e-6)
+
+
+def between(colors: np.ndarray, n: int) -> np.ndarray:
+    """Points that are all but equally near to two of the colours."""
+    pairs = colors[RNG.integers(0, len(colors), (2, n))]
+    return (pairs.mean(axis=0) + RNG.normal(0, 1e-4, (n, 3))).astype(np.float32)
+
+
+SHADES = (random_palette(1).lab + RNG.normal(0, 0.01, (100, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("points", "colors"),
+    [
+        (random_points(5000)[0], random_palette(1).lab),
+        (random_points(5000)[0], random_palette(256).lab),
+        (random_points(5000)[0], np.repeat(random_palette(20).lab, 3, axis=0)),
+        (random_points(5000)[0], SHADES),
+        (lattice(5000), lattice(60)),
+        (between(random_palette(12).lab, 5000), random_palette(12).lab),
+        (random_palette(300).lab, random_palette(300).lab),
+    ],
+    ids=["one colour", "256 colours", "each thrice", "shades", "lattice", "half-way", "the colours"],
+)
+def test_the_fast_search_for_the_nearest_colour_finds_the_same_index(points, colors):
+    np.testing.assert_array_equal(nearest_index(points, colors), nearest(points, colors)[1])
 
 
 def test_a_colour_that_a_palette_has_twice_gets_the_lower_label():

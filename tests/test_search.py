@@ -112,6 +112,22 @@ def test_so_they_are_over_more_rows_than_one_block(metric, k):
 
 
 @each_metric
+@pytest.mark.parametrize("limit", [10, 300])
+def test_rows_that_float32_cannot_put_in_order_are_not_dismissed(metric, limit):
+    rng = np.random.default_rng(limit)
+    # Eight colours in eight shades each that are all but the same. The photos have the same amounts of the colours, and
+    # only the shades change places, so all lie at one distance from the query but for some 1e-6 of it.
+    shades = np.repeat(random_palette(8, rng), 8, axis=0) + rng.normal(0, 1e-4, (64, 3)).astype(np.float32)
+    query, photo = (to_units(rng.dirichlet(np.ones(64))) for _ in range(2))
+    amounts = rng.permuted(np.tile(photo, (1000, 1)).reshape(8000, 8), axis=1).reshape(1000, 64)
+    form = metric.form(shades)
+    exact = compared_with_each(form, metric, amounts, query)
+    approximate = _approximate(form, metric, amounts, query)
+    assert set(np.argsort(approximate, kind="stable")[:limit]) != set(np.argsort(exact, kind="stable")[:limit])
+    assert dict(nearest_rows(form, metric, [amounts], query, limit)) == expected_rows(exact, limit)
+
+
+@each_metric
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("k", [33, 256])
 def test_equal_amounts_are_at_equal_distances_wherever_they_lie(metric, k, threads):

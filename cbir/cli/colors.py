@@ -9,24 +9,22 @@ import numpy as np
 import typer
 
 from cbir.cli.places import find_index
-from cbir.cli.shell import printable
 from cbir.cli.show import block, in_color
 from cbir.color import hex_of_bytes
-from cbir.decode import read_picture
 from cbir.errors import CbirError, IndexFolderError, OutputError
 from cbir.histogram import Swatch
 from cbir.index import Index
-from cbir.output import save_file, save_pixels
+from cbir.output import check_output, save_file, save_pixels
 from cbir.palette import Algorithm, Palette
 from cbir.palette_file import PALETTE_SUFFIXES, WRITERS, read_palette_file, strip
-from cbir.quantize import palette_of_picture, quantize, reduce_palette
+from cbir.quantize import palette_of_picture, quantize, read_visible_picture, reduce_palette
 
 
 def palette_of(name: str, k: int | None, algorithm: Algorithm) -> Palette:
     """The palette of an index, a palette file or a picture, summed up in k colours if k is given (a picture's: 8)."""
     path = Path(name)
     if path.is_file() and path.suffix.lower() not in PALETTE_SUFFIXES:
-        return palette_of_picture(read_picture(path), k or 8, algorithm)
+        return palette_of_picture(read_visible_picture(path), k or 8, algorithm)
     if path.is_file():
         palette = Palette.of_bytes(read_palette_file(path))
         shares = np.ones(len(palette))
@@ -45,7 +43,7 @@ def swatches_of(name: str, k: int) -> tuple[str, list[Swatch]]:
         palette = Palette.of_bytes(read_palette_file(path))
         return path.stem, reduce_palette(palette, np.ones(len(palette)), k)
     if path.is_file():
-        return path.stem, quantize(read_picture(path), k).swatches
+        return path.stem, quantize(read_visible_picture(path), k).swatches
     opened = _index(name)
     return opened.folder.resolve().name, reduce_palette(opened.palette, opened.mean_amounts(), k)
 
@@ -60,16 +58,21 @@ def print_palette(format: str, swatches: Sequence[Swatch], name: str) -> None:
         typer.echo(f"{sample}{hex_of_bytes(swatch.srgb)}  {swatch.share:6.1%}", color=in_color())
 
 
+def check_palette_output(target: Path, force: bool) -> None:
+    """Refuse, before any work, a file that palettes are not written as, or that exists. Raises OutputError."""
+    known = [".png", *WRITERS]
+    if target.suffix.lower() not in known:
+        raise OutputError(f"{target}: palettes are written as {', '.join(known)}; name the output so")
+    check_output(target, force)
+
+
 def save_palette(target: Path, swatches: Sequence[Swatch], name: str, force: bool) -> None:
     """Write colours as a strip or a palette file, by the ending."""
     suffix = target.suffix.lower()
     if suffix == ".png":
         save_pixels(target, strip(swatches), force=force)
-    elif suffix in WRITERS:
-        save_file(target, WRITERS[suffix](swatches, name), force)
     else:
-        known = ", ".join([".png", *WRITERS])
-        raise OutputError(f"{printable(str(target))}: palettes are written as {known}; name the output so")
+        save_file(target, WRITERS[suffix](swatches, name), force)
 
 
 def _index(name: str) -> Index:

@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from cbir import __version__
-from cbir.cli.shell import SKIPPED, OneLineErrors, printable, shown_path, tell
+from cbir.cli.shell import BAD_USAGE, SKIPPED, OneLineErrors, printable, shown_path, tell
 
 app = typer.Typer(
     cls=OneLineErrors,
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -63,14 +62,18 @@ IndexOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
 
 
-@app.callback(epilog="Start with: cbir index ./photos, then: cbir search query.jpg")
+@app.callback(invoke_without_command=True, epilog="Start with: cbir index ./photos, then: cbir search query.jpg")
 def cbir(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
 ) -> None:
     """Search your own photos by colour, and redraw pictures in a few flat colours."""
     if version:
         typer.echo(f"cbir {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(BAD_USAGE)
 
 
 @app.command(epilog="Example: cbir index ./photos --colors 256 --jobs 2")
@@ -88,7 +91,7 @@ def index(
     ] = None,
     algorithm: Annotated[
         Algorithm | None,
-        typer.Option(help="How the palette is learnt: minibatch (default), or kmeans: slower, about 1 % better."),
+        typer.Option(help="How the palette is learnt: minibatch (default), or kmeans, which is slower."),
     ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Forget the old index: learn and decode all anew.")
@@ -231,16 +234,15 @@ def palette(
     force: ForceOption = False,
 ) -> None:
     """The main colours of a picture or of a whole index, with their shares."""
-    from cbir.cli.colors import print_palette, save_palette, swatches_of
-    from cbir.output import check_output
+    from cbir.cli.colors import check_palette_output, print_palette, save_palette, swatches_of
 
     for target in output or []:
-        check_output(target, force)
+        check_palette_output(target, force)
     name, swatches = swatches_of(input, k)
-    print_palette(format.value, swatches, name)
     for target in output or []:
         save_palette(target, swatches, name, force)
         tell(f"wrote {target}")
+    print_palette(format.value, swatches, name)
 
 
 @app.command(epilog="Example: cbir info photos")

@@ -30,8 +30,8 @@ def print_hits(format: str, query: str, index: Index, metric: str, hits: list[Hi
         rows.writerow(["rank", "path", "distance"])
         rows.writerows(_record(hit).values() for hit in hits)
     else:
-        for hit in hits:
-            typer.echo(shown_path(hit.path))
+        # Not by typer, which takes escape sequences out of what goes to a pipe: names go as they are.
+        sys.stdout.writelines(shown_path(hit.path) + "\n" for hit in hits)
 
 
 def _record(hit: Hit) -> dict[str, Any]:
