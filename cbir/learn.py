@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +44,8 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
 
     `tick` is put around the stream of photos, for progress. Raises NoPicturesError if none can be read.
     """
+    # scikit-learn takes a second to import, in which photos can be decoded.
+    Thread(target=import_module, args=("sklearn.cluster",), daemon=True).start()
     grid = ColorGrid()
     pictures: dict[int, Picture] = {}
     results: dict[int, NDArray[np.uint16] | PictureError] = {}

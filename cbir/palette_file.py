@@ -17,6 +17,7 @@ from cbir.palette import MAX_COLORS
 
 # A thousand colours take about 50 KB in the wordiest of these formats.
 _MAX_BYTES = 1 << 20
+_CSS_NAME = 40
 
 
 def to_gpl(swatches: Sequence[Swatch], name: str) -> bytes:
@@ -30,7 +31,7 @@ def to_gpl(swatches: Sequence[Swatch], name: str) -> bytes:
 
 def to_css(swatches: Sequence[Swatch], name: str) -> bytes:
     """CSS custom properties, called after `name` and numbered from 1."""
-    prefix = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "color"
+    prefix = re.sub(r"[^a-z0-9]+", "-", name.lower())[:_CSS_NAME].strip("-") or "color"
     lines = [f"  --{prefix}-{i}: {hex_of_bytes(s.srgb)}; /* {s.share:.1%} */" for i, s in enumerate(swatches, start=1)]
     return ("\n".join([":root {", *lines, "}"]) + "\n").encode()
 
