@@ -62,7 +62,7 @@ class CellCounts:
         return cls(occupied, counts[occupied] / total, levels[: len(occupied)] / total)
 
     def colors(self) -> tuple[F32, F64]:
-        """The mean L*a*b* colour of each cell, (n, 3) float32, and the cells' weights, (n,) float64."""
+        """The L*a*b* colour of each cell's mean levels, (n, 3) float32, and the cells' weights, (n,) float64."""
         return lab_of_levels(self.levels / self.weights[:, None]), self.weights
 
 

@@ -56,8 +56,8 @@ _SAME_SHADE = 20.0
 def main_colors(shares: F64, lab: NDArray[np.floating], n: int = 5) -> list[Swatch]:
     """The n main colours of a histogram, largest first: the largest bin takes in its shades, then the next, and so on.
 
-    `shares` (k,) any non-negative amounts, `lab` (k, 3) the palette. What is left after n colours belongs to none, so
-    the swatches' shares, which are of the whole, may sum to less than one.
+    `shares` (k,) any non-negative amounts, not all zero; `lab` (k, 3) the palette. What is left after n colours belongs
+    to none, so the swatches' shares, which are of the whole, may sum to less than one.
     """
     left = np.asarray(shares, np.float64) / np.sum(shares)
     swatches = []

@@ -126,6 +126,9 @@ def build_index(
         described = tick(describe_files([files[row] for row in rest], palette, workers))
         results.update(zip(rest, described, strict=True))
         failed = [Skipped(one.path, one.reason) for _, one in sorted(results.items()) if isinstance(one, PictureError)]
+        photos = plan.kept_photos + len(results) - len(failed)
+        if not photos:
+            raise NoPicturesError(f"{', '.join(tops)}: no picture there can be read{_first(failed)}")
         if old is None or files or plan.dropped or plan.forgotten:
             entries = _save_segments(target, old, plan, results, tops, len(palette))
             palette_file = save_palette(palette, target)
@@ -133,7 +136,7 @@ def build_index(
             _remove_unlisted(target)
     return Report(
         folder=target,
-        photos=plan.kept_photos + len(results) - len(failed),
+        photos=photos,
         added=len(results) - len(failed) - plan.changed,
         changed=plan.changed,
         dropped=plan.dropped,

@@ -57,7 +57,7 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
             grid.add(sample.counts)
             pictures[row] = sample.picture
     if not pictures:
-        raise NoPicturesError(f"none of the pictures can be read; the first: {next(iter(results.values()))}")
+        raise NoPicturesError(f"none of the {len(paths)} pictures can be read; {next(iter(results.values()))}")
     palette = Palette.learn(*grid.total().colors(), k, algorithm)
     # The error is that of the photos' own pixels; the grid's cells, which are means, would flatter it.
     probes = [_probe(picture) for picture in pictures.values()]

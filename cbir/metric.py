@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,8 @@ from cbir.quadratic import QuadraticForm
 from cbir.similarity import DEFAULT_REACH, SIMILARITIES, color_distances
 
 _ROOTS = "sqrt-"
+# No two sRGB colours are further apart than 260; with far longer ranges all colours are alike but for rounding.
+MAX_REACH = 1000
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Metric:
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
             raise MetricError(f"there is no similarity {self.similarity!r}; use one of {', '.join(SIMILARITIES)}")
-        if self.reach is not None and not (math.isfinite(self.reach) and self.reach > 0):
-            raise MetricError(f"{self.similarity}: the range is a number above 0, not {self.reach}")
+        if self.reach is not None and not 0 < self.reach <= MAX_REACH:
+            raise MetricError(f"{self.similarity}: the range is a number above 0 up to {MAX_REACH}, not {self.reach}")
         if self.roots and self.similarity == "linear":
             raise MetricError(
                 "sqrt-linear is no metric: linear needs amounts that sum to one, and their square roots do not; "

@@ -30,7 +30,7 @@ class QuadraticForm:
         A = np.array(matrix, np.float64)
         if A.ndim != 2 or A.shape[0] != A.shape[1] or not len(A):
             raise MetricError(f"a similarity matrix is square, not {'x'.join(map(str, A.shape))}")
-        if not np.isfinite(A).all() or not np.allclose(A, A.T, rtol=0, atol=1e-12):
+        if not np.isfinite(A).all() or not np.allclose(A, A.T, rtol=0, atol=1e-12 * np.abs(A).max()):
             raise MetricError("a similarity matrix is symmetric, of finite numbers")
         self.one_sum = one_sum
         effective = A - A.mean(axis=0) - A.mean(axis=1)[:, None] + A.mean() if one_sum else A

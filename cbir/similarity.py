@@ -20,8 +20,9 @@ def color_distances(lab: NDArray[np.floating]) -> F64:
 def linear(distance: F64, reach: float | None = None) -> F64:
     """`1 - d/reach`, as QBIC published it (Hafner et al. 1995); `reach` is the largest distance unless given.
 
-    Not positive semi-definite, but on differences of histograms with one sum it is, for Euclidean distances: these
-    are of negative type. A smaller reach than the largest distance would need cutting off at zero, which loses that.
+    Not positive semi-definite for every metric, but on differences of histograms with one sum it is for Euclidean
+    distances: these are of negative type. A smaller reach than the largest distance would need cutting off at zero,
+    which loses that.
     """
     largest = float(distance.max(initial=0.0))
     if reach is not None and reach < largest:

@@ -726,3 +726,25 @@ def test_an_interrupted_run_says_so_and_changes_nothing(
     monkeypatch.setattr("cbir.indexing.describe_files", interrupt)
     assert "interrupted" in failed(run("index", "photos"), 130)
     assert listing(tmp_path) == before
+
+
+def test_a_damaged_index_in_its_default_place_is_made_anew_by_rebuild(photos: Path, run: Run) -> None:
+    assert run("index", photos).exit_code == 0
+    manifest = photos.parent / "indexes" / "photos" / "manifest.json"
+    manifest.write_bytes(b"{")
+    refused = run("index", photos)
+    assert refused.exit_code == 1 and "--rebuild" in refused.stderr
+    assert run("index", photos, "--rebuild").exit_code == 0
+    assert run("info").exit_code == 0
+
+
+def test_another_folder_of_the_same_name_does_not_get_into_the_index_unasked(
+    photos: Path, run: Run, tmp_path: Path
+) -> None:
+    assert run("index", photos).exit_code == 0
+    shutil.copytree(photos, tmp_path / "elsewhere" / "photos")
+    for options in ([], ["--rebuild"]):
+        refused = run("index", tmp_path / "elsewhere" / "photos", *options)
+        assert refused.exit_code == 1 and "--index" in refused.stderr and refused.stderr.count("\n") == 1
+    assert run("index", tmp_path / "elsewhere" / "photos", "--index", "photos").exit_code == 0
+    assert '"photos": 20' in run("info", "--format", "json").stdout

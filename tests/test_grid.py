@@ -12,6 +12,11 @@ RNG = np.random.default_rng(2)
 CELL = 4  # levels
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers_alone_or_after_others():
+    RNG.bit_generator.state = np.random.default_rng(2).bit_generator.state
+
+
 def picture(height: int, width: int) -> np.ndarray:
     """Random colours over a tenth of the cube's side, so that pixels share cells."""
     return RNG.integers(0, 256, 3).astype(np.uint8) // 2 + RNG.integers(0, 25, (height, width, 3)).astype(np.uint8)

@@ -399,3 +399,16 @@ def test_progress_counts_every_decode_once(photos: Path, tmp_path: Path) -> None
     seen: list[tuple[int, int]] = []
     build_index(tmp_path / "index", [photos], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 10) for done in range(1, 11)]
+
+
+def test_an_index_whose_photos_are_all_gone_stays_as_it_was(photos: Path, tmp_path: Path) -> None:
+    build_index(tmp_path / "index", [photos])
+    before = files_of(tmp_path / "index")
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(NoPicturesError):
+        build_index(tmp_path / "index", [photos])
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(NoPicturesError, match=r"broken\.jpg"):
+        build_index(tmp_path / "index", [photos])
+    assert files_of(tmp_path / "index") == before

@@ -22,7 +22,7 @@ METRICS = [
     Metric("gaussian", 200.0),  # nearly all colours are alike: hardest to tell apart in float32
     Metric("gaussian", None, roots=False),
     Metric("linear", None, roots=False),
-    Metric("linear", 5000.0, roots=False),
+    Metric("linear", 900.0, roots=False),
 ]
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=str)
 
@@ -112,7 +112,7 @@ def test_so_they_are_over_more_rows_than_one_block(metric, k):
 
 
 @each_metric
-@pytest.mark.parametrize("limit", [10, 300])
+@pytest.mark.parametrize("limit", [300])
 def test_rows_that_float32_cannot_put_in_order_are_not_dismissed(metric, limit):
     rng = np.random.default_rng(limit)
     # Eight colours in eight shades each that are all but the same. The photos have the same amounts of the colours, and

@@ -53,7 +53,11 @@ def _refuse_another_collection(place: Path, paths: list[str]) -> None:
     from cbir.find import is_below
     from cbir.manifest import Manifest
 
-    roots = sorted({entry.root for entry in Manifest.load(place).segments})
+    try:
+        roots = sorted({entry.root for entry in Manifest.load(place).segments})
+    except IndexFolderError:
+        # Nobody can tell what it was of; building it says so, or with --rebuild makes it anew.
+        return
     if not any(is_below(path, root) or is_below(root, path) for root in roots for path in paths):
         raise IndexFolderError(f"{place}: is the index of {', '.join(roots)}; name another with --index")
 
