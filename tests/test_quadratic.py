@@ -33,7 +33,7 @@ def metric_over(kind, lab, reach: float) -> Metric:
     """`reach` is in L*a*b* units, or for linear a multiple of the largest distance; 0 stands for none."""
     similarity, roots = kind
     if similarity == "linear":
-        reach *= float(color_distances(lab).max())
+        reach = min(reach * float(color_distances(lab).max()), 1000.0)
     return Metric(similarity, reach or None, roots)
 
 
