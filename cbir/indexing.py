@@ -106,13 +106,13 @@ def build_index(
     started = time.perf_counter()
     target, tops = Path(folder), [absolute(path) for path in paths]
     is_index = _is_index(target)
-    old = _Old.load(target) if is_index and not rebuild else None
-    colors, algorithm = _settle_palette(target, old, colors, algorithm)
-    found, skipped = find_pictures(tops)
-    if not found:
-        raise NoPicturesError(f"{', '.join(tops)}: no pictures there; name a folder with pictures{_first(skipped)}")
-    plan = _compare(old, tops, found)
-    with _folder(target):
+    with _written_alone(target):
+        old = _Old.load(target) if is_index and not rebuild else None
+        colors, algorithm = _settle_palette(target, old, colors, algorithm)
+        found, skipped = find_pictures(tops)
+        if not found:
+            raise NoPicturesError(f"{', '.join(tops)}: no pictures there; name a folder with pictures{_first(skipped)}")
+        plan = _compare(old, tops, found)
         files = [file.path for file in plan.todo]
         tick = _Ticker(progress, len(files))
         workers = jobs or _cores()
@@ -134,6 +134,7 @@ def build_index(
             palette_file = save_palette(palette, target)
             Manifest(colors, algorithm, learnt_photos, palette_file, decoder_version(), tuple(entries)).commit(target)
             _remove_unlisted(target)
+        size = sum(file.stat().st_size for file in target.iterdir())
     return Report(
         folder=target,
         photos=photos,
@@ -144,7 +145,7 @@ def build_index(
         palette=palette,
         colors=colors,
         learnt_photos=learnt_photos,
-        bytes=sum(file.stat().st_size for file in target.iterdir()),
+        bytes=size,
         seconds=time.perf_counter() - started,
     )
 
@@ -278,8 +279,8 @@ def _remove_unlisted(folder: Path) -> None:
 
 
 @contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Make the index's folder and see that it can be written before hours of work; take it back if the work fails."""
+def _written_alone(folder: Path) -> Iterator[None]:
+    """Make the index's folder, be its only writer, and take back what was not committed if the work fails."""
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -288,14 +289,37 @@ def _folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise IndexFolderError(f"{folder}: cannot be written ({reason}); name another place with --index") from error
+    with _locked(folder):
+        try:
+            yield
+        except BaseException:
+            with suppress(IndexFolderError, OSError):
+                _remove_unlisted(folder)
+                for one in made:
+                    one.rmdir()
+            raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other writers, where the system can; the lock ends with the process, however that ends."""
     try:
+        import fcntl
+    except ImportError:
         yield
-    except BaseException:
-        with suppress(IndexFolderError, OSError):
-            _remove_unlisted(folder)
-            for one in made:
-                one.rmdir()
-        raise
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise IndexFolderError(f"{folder}: another cbir is writing it; wait until it is done") from error
+        except OSError:
+            # Some network file systems have no locks; one writer at a time is then the user's to see to.
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _Ticker:

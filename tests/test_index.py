@@ -412,3 +412,17 @@ def test_an_index_whose_photos_are_all_gone_stays_as_it_was(photos: Path, tmp_pa
     with pytest.raises(NoPicturesError, match=r"broken\.jpg"):
         build_index(tmp_path / "index", [photos])
     assert files_of(tmp_path / "index") == before
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(photos: Path, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        with pytest.raises(IndexFolderError, match="another cbir") as caught:
+            build_index(tmp_path / "index", [photos])
+        refused.append(str(caught.value))
+
+    pytest.importorskip("fcntl", reason="folders can be locked on POSIX systems only")
+    report = build_index(tmp_path / "index", [photos], progress=second)
+    assert len(refused) == 10 and report.photos == 10
+    assert build_index(tmp_path / "index", [photos]).added == 0
