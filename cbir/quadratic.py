@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,8 +13,24 @@ from numpy.typing import ArrayLike
 from cbir.color import F64
 from cbir.errors import MetricError, NotPositiveSemidefiniteError
 
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
 # Eigenvalues this small beside the largest are zero but for rounding.
 _ROUNDING = 1e-10
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Keep linear algebra to one thread within: for matrices this small more gain nothing, and wait for one another
+    many times as long as they work when the other cores are busy."""
+    return cast(AbstractContextManager[object], _libraries().limit(limits=1, user_api="blas"))
 
 
 class QuadraticForm:
@@ -34,7 +52,8 @@ class QuadraticForm:
             raise MetricError("a similarity matrix is symmetric, of finite numbers")
         self.one_sum = one_sum
         effective = A - A.mean(axis=0) - A.mean(axis=1)[:, None] + A.mean() if one_sum else A
-        values, vectors = np.linalg.eigh((effective + effective.T) / 2)
+        with one_thread():
+            values, vectors = np.linalg.eigh((effective + effective.T) / 2)
         largest, smallest = max(float(values[-1]), 0.0), float(values[0])
         self.repaired = 0.0
         if smallest < -_ROUNDING * len(A) * max(largest, 1e-300):

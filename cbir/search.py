@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from cbir.color import F64
 from cbir.histogram import UNITS
 from cbir.metric import Metric
-from cbir.quadratic import QuadraticForm
+from cbir.quadratic import QuadraticForm, one_thread
 
 _Amounts = NDArray[np.uint16]
 # Photos that are mapped at a time: 8 MB of float32 amounts, which stays near the processor and keeps memory flat.
@@ -26,14 +27,15 @@ def nearest_rows(
     last are returned, so there may be more than `limit`. The distance is the plain form's in float64, computed for
     each row alone, so that equal amounts get equal distances to the last bit, and the query's own amounts exactly 0.
     """
-    approximate = np.concatenate(
-        [_approximate(form, metric, part, query) for part in parts] or [np.empty(0, np.float32)]
-    )
+    with one_thread() if sum(map(len, parts)) <= _BLOCK else nullcontext():
+        scanned = [_approximate(form, metric, part, query) for part in parts]
+    approximate = np.concatenate([np.empty(0, np.float32), *scanned])
     if not len(approximate):
         return []
     last = np.partition(approximate, min(limit, len(approximate)) - 1)[min(limit, len(approximate)) - 1]
     candidates = np.flatnonzero(approximate <= last + 2 * _error_bound(form))
-    refined = _refine(form, metric, parts, query, candidates)
+    with one_thread():
+        refined = _refine(form, metric, parts, query, candidates)
     order = np.argsort(refined, kind="stable")
     threshold = refined[order[min(limit, len(order)) - 1]]
     return [(int(candidates[i]), float(refined[i])) for i in order if refined[i] <= threshold]
