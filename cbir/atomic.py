@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+# What the names of files begin with that are on their way.
+TEMPORARY = ".writing-"
+
 
 def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Callable[[BinaryIO], object]) -> str:
     """Write a file into `folder`, replacing one of the same name, in one step; its name is returned.
@@ -15,7 +18,7 @@ def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Calla
     `write` is given the open file; a `name` that is a function is given the written file and makes the name of it.
     On any failure, Ctrl-C included, nothing is left behind. Raises OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
     try:
         with cast(BinaryIO, os.fdopen(descriptor, "w+b")) as file:
             write(file)

@@ -30,14 +30,17 @@ class PaletteError(CbirError, ValueError):
 
 
 class PictureError(CbirError, ValueError):
-    """A file cannot be read as a picture; `reason` says why, without the file's name."""
+    """A file cannot be read as a picture; `reason` says why, without the file's name.
 
-    def __init__(self, path: str, reason: str) -> None:
+    `lasting` tells whether it lies in the file, so that trying again is of no use until the file changes.
+    """
+
+    def __init__(self, path: str, reason: str, lasting: bool = True) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
+        self.path, self.reason, self.lasting = path, reason, lasting
 
-    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, bool]]:
+        return type(self), (self.path, self.reason, self.lasting)
 
 
 class NoPicturesError(CbirError):

@@ -21,7 +21,7 @@ from cbir.find import Found, Skipped, absolute, find_pictures, is_below
 from cbir.learn import LEARNING_PHOTOS, learn_from_files
 from cbir.manifest import FILE_NAME, Manifest, SegmentEntry
 from cbir.palette import MAX_COLORS, Algorithm, Palette
-from cbir.segment import SEGMENT_PHOTOS, Files, Segment, load_palette, save_palette
+from cbir.segment import SEGMENT_PHOTOS, Files, Segment, is_own_file, load_palette, save_palette
 
 DEFAULT_COLORS = 256
 DEFAULT_ALGORITHM: Algorithm = "minibatch"
@@ -78,7 +78,7 @@ class _Plan:
     keep: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = field(default_factory=list)
     kept_photos: int = 0
     kept_unread: list[Skipped] = field(default_factory=list)
-    changed: int = 0
+    changed: set[str] = field(default_factory=set)
     dropped: int = 0
     forgotten: int = 0
 
@@ -105,14 +105,14 @@ def build_index(
     """
     started = time.perf_counter()
     target, tops = Path(folder), [absolute(path) for path in paths]
-    is_index = _is_index(target)
+    _is_index(target)
     with _written_alone(target):
-        old = _Old.load(target) if is_index and not rebuild else None
+        old = _Old.load(target) if _is_index(target) and not rebuild else None
         colors, algorithm = _settle_palette(target, old, colors, algorithm)
         found, skipped = find_pictures(tops)
         if not found:
             raise NoPicturesError(f"{', '.join(tops)}: no pictures there; name a folder with pictures{_first(skipped)}")
-        plan = _compare(old, tops, found)
+        plan = _compare(old, tops, found, skipped)
         files = [file.path for file in plan.todo]
         tick = _Ticker(progress, len(files))
         workers = jobs or _cores()
@@ -127,6 +127,7 @@ def build_index(
         results.update(zip(rest, described, strict=True))
         failed = [Skipped(one.path, one.reason) for _, one in sorted(results.items()) if isinstance(one, PictureError)]
         photos = plan.kept_photos + len(results) - len(failed)
+        lost = sum(one.path in plan.changed for one in failed)
         if not photos:
             raise NoPicturesError(f"{', '.join(tops)}: no picture there can be read{_first(failed)}")
         if old is None or files or plan.dropped or plan.forgotten:
@@ -138,9 +139,9 @@ def build_index(
     return Report(
         folder=target,
         photos=photos,
-        added=len(results) - len(failed) - plan.changed,
-        changed=plan.changed,
-        dropped=plan.dropped,
+        added=len(results) - len(failed) - len(plan.changed) + lost,
+        changed=len(plan.changed) - lost,
+        dropped=plan.dropped + lost,
         skipped=skipped + plan.kept_unread + failed,
         palette=palette,
         colors=colors,
@@ -155,7 +156,7 @@ def _is_index(folder: Path) -> bool:
     try:
         if (folder / FILE_NAME).exists():
             return True
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not (folder.is_dir() and all(is_own_file(path.name) for path in folder.iterdir())):
             raise IndexFolderError(f"{folder}: exists and is not an index; name another place with --index")
     except OSError as error:
         raise IndexFolderError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
@@ -179,7 +180,7 @@ def _settle_palette(
     return have.colors, cast(Algorithm, have.algorithm)
 
 
-def _compare(old: _Old | None, tops: list[str], found: list[Found]) -> _Plan:
+def _compare(old: _Old | None, tops: list[str], found: list[Found], skipped: list[Skipped]) -> _Plan:
     """Tell what of the old index stays and what is to be decoded. Nothing is opened."""
     if old is None:
         return _Plan(found)
@@ -191,7 +192,8 @@ def _compare(old: _Old | None, tops: list[str], found: list[Found]) -> _Plan:
         if not any(is_below(path, top) for top in tops):
             return "kept"
         if path not in by_path:
-            return "gone"
+            # What lies below a folder that cannot be looked into just now may still be there.
+            return "kept" if any(is_below(path, one.path) for one in skipped) else "gone"
         if (by_path[path].size, by_path[path].mtime_ns) != (int(files.sizes[row]), int(files.mtimes[row])):
             return "changed"
         known.add(path)
@@ -207,7 +209,7 @@ def _compare(old: _Old | None, tops: list[str], found: list[Found]) -> _Plan:
         plan.keep.append(rows)
         plan.kept_photos += len(rows[0])
         plan.kept_unread += [Skipped(_join(entry.root, segment.unread.names[i]), segment.reasons[i]) for i in rows[1]]
-        plan.changed += photos.count("changed")
+        plan.changed |= {_join(entry.root, segment.photos.names[i]) for i in _rows_of("changed", photos)}
         plan.dropped += photos.count("gone")
         plan.forgotten += len(unread) - len(rows[1])
     plan.todo = [file for file in found if file.path not in known]
@@ -246,8 +248,9 @@ def _segment(root: str, files: list[Found], results: list[_Result], k: int) -> S
     for file, result in zip(files, results, strict=True):
         row = (os.fsencode(file.path[len(root.rstrip(os.sep)) + 1 :]), file.size, file.mtime_ns)
         if isinstance(result, PictureError):
-            unread.append(row)
-            reasons.append(result.reason)
+            if result.lasting:
+                unread.append(row)
+                reasons.append(result.reason)
         else:
             photos.append(row)
             amounts.append(result)
@@ -266,13 +269,13 @@ def _join(root: str, name: bytes) -> str:
 
 
 def _remove_unlisted(folder: Path) -> None:
-    """Remove the files that the index's last commit does not name. Readers keep what they mapped."""
+    """Remove the index's files that its last commit does not name. Readers keep what they mapped."""
     files: set[str] = set()
     if (folder / FILE_NAME).exists():
         listed = Manifest.load(folder)
         files = {listed.palette, *(entry.file for entry in listed.segments)}
-    for path in folder.glob("*.joblib"):
-        if path.name not in files:
+    for path in folder.iterdir():
+        if is_own_file(path.name) and path.name not in files:
             # A system that does not remove open files may keep one until the next run.
             with suppress(OSError):
                 path.unlink()

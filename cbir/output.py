@@ -110,5 +110,6 @@ def _write(path: Path, write: Any) -> None:
 
     try:
         write_file(path.parent, path.name, checked)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()})") from error
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise OutputError(f"{path}: cannot be written ({reason})") from error

@@ -56,7 +56,7 @@ class QuadraticForm:
             values, vectors = np.linalg.eigh((effective + effective.T) / 2)
         largest, smallest = max(float(values[-1]), 0.0), float(values[0])
         self.repaired = 0.0
-        if smallest < -_ROUNDING * len(A) * max(largest, 1e-300):
+        if smallest < -_ROUNDING * len(A) * max(largest, _ROUNDING * float(np.abs(A).max())):
             if not repair:
                 raise NotPositiveSemidefiniteError(smallest, largest)
             self.repaired = -smallest / (largest or 1.0)

@@ -63,7 +63,8 @@ def quantize(
     if visible is not None and not visible.any():
         raise PaletteError(_NOTHING_VISIBLE)
     if palette is None:
-        palette = palette_of_picture(picture, k, algorithm)
+        # Transparency takes one of a palette image's 256 entries.
+        palette = palette_of_picture(picture, k if visible is None else min(k, MAX_COLORS - 1), algorithm)
     # The nearest of the colours as they are written, not of those before rounding to 8 bits.
     palette = Palette.of_bytes(palette.srgb)
     labels = palette.labels(picture.pixels)

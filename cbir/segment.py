@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir import plain
-from cbir.atomic import write_file
+from cbir.atomic import TEMPORARY, write_file
 from cbir.errors import REBUILD, IndexFolderError
 from cbir.palette import Palette
 
@@ -102,6 +102,9 @@ class Files:
         _check(ends, np.uint64, (None,))
         _check(sizes, np.uint64, (n,))
         _check(mtimes, np.int64, (n,))
+        bounds = np.concatenate([[0], ends.astype(np.int64)])  # type: ignore[union-attr]
+        if bounds[-1] != len(block) or (np.diff(bounds) <= 0).any():  # type: ignore[arg-type]
+            raise ValueError("its names do not fit together")
         return cls(Names(block, ends), sizes, mtimes)  # type: ignore[arg-type]  # _check has seen to it
 
 
@@ -142,6 +145,11 @@ class Segment:
         except ValueError as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
         return cls(photos, amounts, unread, reasons)  # type: ignore[arg-type]  # _check has seen to it
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a file of this name in an index's folder is a part of an index, or was on its way to become one."""
+    return bool(_FILE_NAME.fullmatch(name)) or name.startswith(TEMPORARY)
 
 
 def save_palette(palette: Palette, folder: Path) -> str:

@@ -133,6 +133,31 @@ def test_an_array_that_claims_more_than_the_file_has_is_refused(tmp_path: Path) 
             plain.load(path)
 
 
+WRAPPER = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"}N" + b"\x85" * 2_000_000 + b"Ns.",
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",
+        b"]" * 1_000_000 + b".",
+        b"\x80\x05" + WRAPPER + b"(N}\x8c\x04readcnumpy\ndtype\nstb.",
+        b"\x80\x04\x8c\x13joblib.numpy_pickle\x8c\x11NumpyArrayWrapper\x93)\x81}\x8c\x04read\x8c\x01xsb.",
+        b"\x80\x04\x8c\x05numpy\x8c\x07ndarray\x93)\x81.",
+    ],
+    ids=["deep key", "huge bytearray", "many lists", "patching a class", "patching an array", "a bare object"],
+)
+def test_hostile_opcodes_neither_crash_nor_fill_the_memory_nor_change_the_reader(
+    tmp_path: Path, pickled: bytes
+) -> None:
+    path = tmp_path / "hostile"
+    path.write_bytes(pickled)
+    with pytest.raises(NotPlainError):
+        plain.load(path)
+    assert plain.load(plain_save(tmp_path / "good", VALUE)).keys() == VALUE.keys()
+
+
 def test_a_file_cut_anywhere_or_with_any_byte_changed_loads_plain_data_or_is_refused(tmp_path: Path) -> None:
     whole = plain_save(tmp_path / "whole", {"a": np.arange(50, dtype=np.uint16), "b": ["x", 1.5]}).read_bytes()
     path = tmp_path / "damaged"

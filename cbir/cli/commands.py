@@ -94,7 +94,7 @@ def index(
         typer.Option(help="How the palette is learnt: minibatch (default), or kmeans, which is slower."),
     ] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Forget the old index: learn and decode all anew.")
+        bool, typer.Option("--rebuild", help="Forget the old index, all of it: learn and decode PATH... anew.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any picture had to be skipped.")] = False,
 ) -> None:
