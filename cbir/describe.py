@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -72,7 +75,8 @@ def _in_order(work: Callable[..., list[_R]], items: list[_T], jobs: int, *argume
     parallel = joblib.Parallel(
         n_jobs=jobs, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, max_nbytes=None
     )
-    results = parallel(joblib.delayed(work)(batch, *arguments) for batch in batches)
+    with _workers_without_ctrl_c():
+        results = parallel(joblib.delayed(work)(batch, *arguments) for batch in batches)
     try:
         for batch_results in results:
             yield from batch_results
@@ -81,6 +85,20 @@ def _in_order(work: Callable[..., list[_R]], items: list[_T], jobs: int, *argume
             # When a run is given up, joblib warns of the batches that were on their way.
             warnings.simplefilter("ignore")
             results.close()
+
+
+@contextmanager
+def _workers_without_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C while worker processes start, which inherit that: it reaches them too, but is for this process to
+    heed, and workers that die of it cover the terminal with tracebacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @lru_cache(maxsize=1)

@@ -84,8 +84,7 @@ class Index:
             committed = Manifest.load(path)
             try:
                 palette = load_palette(path, committed.palette)
-                segments = [Segment.load(path, one.file, len(palette)) for one in committed.segments]
-                return cls(path, committed, palette, segments)
+                return cls(path, committed, palette, committed.load_segments(path, len(palette)))
             except FileNotFoundError as error:
                 # A writer may have committed and cleaned up since the manifest was read; then there is a new one.
                 if Manifest.load(path) == committed:

@@ -26,6 +26,8 @@ from cbir.segment import SEGMENT_PHOTOS, Files, Segment, is_own_file, load_palet
 DEFAULT_COLORS = 256
 DEFAULT_ALGORITHM: Algorithm = "minibatch"
 Progress = Callable[[int, int], None]
+# Segments of one folder above which small ones are merged.
+_MANY_SEGMENTS = 8
 _T = TypeVar("_T")
 _Result = NDArray[np.uint16] | PictureError
 
@@ -67,7 +69,7 @@ class _Old:
     def load(cls, folder: Path) -> _Old:
         manifest = Manifest.load(folder)
         palette = load_palette(folder, manifest.palette)
-        return cls(manifest, palette, [Segment.load(folder, one.file, len(palette)) for one in manifest.segments])
+        return cls(manifest, palette, manifest.load_segments(folder, len(palette)))
 
 
 @dataclass
@@ -223,24 +225,44 @@ def _rows_of(wanted: str, states: list[str]) -> NDArray[np.intp]:
 def _save_segments(
     folder: Path, old: _Old | None, plan: _Plan, results: dict[int, _Result], tops: list[str], k: int
 ) -> list[SegmentEntry]:
-    """Write what has changed: old segments that lost rows, then the new rows below each of the given paths."""
-    entries = []
+    """Write what has changed: old segments that lost rows, and the new rows below each of the given paths."""
+    kept: dict[str, list[tuple[Segment, SegmentEntry | None]]] = defaultdict(list)
     if old:
         for entry, segment, (photos, unread) in zip(old.manifest.segments, old.segments, plan.keep, strict=True):
             if (len(photos), len(unread)) == (entry.photos, entry.unread):
-                entries.append(entry)
+                kept[entry.root].append((segment, entry))
             elif len(photos) or len(unread):
-                file = segment.take(photos, unread).save(folder)
-                entries.append(SegmentEntry(file, entry.root, len(photos), len(unread)))
+                kept[entry.root].append((segment.take(photos, unread), None))
     by_root: dict[str, list[int]] = defaultdict(list)
     for row, found in enumerate(plan.todo):
         by_root[_root_of(found.path, tops)].append(row)
-    for root, rows in sorted(by_root.items()):
+    for root, rows in by_root.items():
         for start in range(0, len(rows), SEGMENT_PHOTOS):
             part = rows[start : start + SEGMENT_PHOTOS]
             segment = _segment(root, [plan.todo[row] for row in part], [results[row] for row in part], k)
-            entries.append(SegmentEntry(segment.save(folder), root, len(segment.photos), len(segment.unread)))
+            if len(segment.photos) or len(segment.unread):
+                kept[root].append((segment, None))
+    entries = []
+    for root, segments in sorted(kept.items()):
+        for segment, saved in _merged(segments):
+            numbers = len(segment.photos), len(segment.unread)
+            entries.append(saved or SegmentEntry(segment.save(folder), root, *numbers))
     return entries
+
+
+def _merged(segments: list[tuple[Segment, SegmentEntry | None]]) -> list[tuple[Segment, SegmentEntry | None]]:
+    """Put small segments together when there are many, so that years of daily runs leave few files to open.
+
+    Always the smallest half of them, so that a photo is written anew a few times in its life, not each time.
+    """
+    while len(segments) > _MANY_SEGMENTS:
+        by_size = sorted(segments, key=lambda one: len(one[0].photos) + len(one[0].unread))
+        small = [one for one in by_size[: _MANY_SEGMENTS // 2] if len(one[0].photos) < SEGMENT_PHOTOS // 2]
+        if len(small) < 2:
+            break
+        merged = Segment.merge([segment for segment, _ in small])
+        segments = [one for one in segments if not any(one is part for part in small)] + [(merged, None)]
+    return segments
 
 
 def _segment(root: str, files: list[Found], results: list[_Result], k: int) -> Segment:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cbir.atomic import write_file
 from cbir.errors import REBUILD, IndexFolderError
+from cbir.segment import Segment
 
 FILE_NAME = "manifest.json"
 FORMAT = "cbir index"
@@ -45,6 +47,16 @@ class Manifest:
         text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
         write_file(folder, FILE_NAME, lambda file: file.write(text.encode("ascii")))
 
+    def load_segments(self, folder: Path, k: int) -> list[Segment]:
+        """Map the segments, whose histograms have k amounts. Raises IndexFolderError if they are not as listed here."""
+        segments = []
+        for entry in self.segments:
+            segment = Segment.load(folder, entry.file, k)
+            if (len(segment.photos), len(segment.unread)) != (entry.photos, entry.unread):
+                raise IndexFolderError(f"{folder / entry.file}: damaged (not the photos it should have); {REBUILD}")
+            segments.append(segment)
+        return segments
+
     @classmethod
     def load(cls, folder: Path) -> Manifest:
         """Read the state of an index. Raises IndexFolderError, in one line, if there is none that can be read."""
@@ -69,6 +81,8 @@ class Manifest:
             if version != VERSION:
                 raise ValueError(f"format version {version!r}")
             segments = tuple(_entry(one) for one in value["segments"])
+            if len({entry.file for entry in segments}) != len(segments):
+                raise ValueError("a segment is listed twice")
             return cls(
                 _number(value["colors"]),
                 _text(value["algorithm"]),
@@ -82,7 +96,10 @@ class Manifest:
 
 
 def _entry(value: dict[str, Any]) -> SegmentEntry:
-    return SegmentEntry(_text(value["file"]), _text(value["root"]), _number(value["photos"]), _number(value["unread"]))
+    root = _text(value["root"])
+    if not os.path.isabs(root) or os.path.normpath(root) != root or "\0" in os.fsdecode(os.fsencode(root)):
+        raise ValueError(f"{root!r} is not an absolute folder")
+    return SegmentEntry(_text(value["file"]), root, _number(value["photos"]), _number(value["unread"]))
 
 
 def _number(value: object) -> int:

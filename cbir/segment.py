@@ -78,6 +78,10 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
+    def entry(self, row: int) -> tuple[bytes, int, int]:
+        """A file's name, size and mtime."""
+        return self.names[row], int(self.sizes[row]), int(self.mtimes[row])
+
     def take(self, rows: NDArray[np.intp]) -> Files:
         """Some of the files, in the same order."""
         names = Names.pack([self.names[int(row)] for row in rows])
@@ -125,6 +129,18 @@ class Segment:
         """Some of the rows, in the same order."""
         reasons = [self.reasons[row] for row in unread]
         return Segment(self.photos.take(photos), self.amounts[photos], self.unread.take(unread), reasons)
+
+    @classmethod
+    def merge(cls, segments: Sequence[Segment]) -> Segment:
+        """Put segments of one folder together, in order of the names."""
+        photos = [(name, i, row) for i, one in enumerate(segments) for row, name in enumerate(one.photos.names)]
+        unread = [(name, i, row) for i, one in enumerate(segments) for row, name in enumerate(one.unread.names)]
+        return cls(
+            Files.pack([segments[i].photos.entry(row) for _, i, row in sorted(photos)]),
+            np.stack([segments[i].amounts[row] for _, i, row in sorted(photos)]),
+            Files.pack([segments[i].unread.entry(row) for _, i, row in sorted(unread)]),
+            [segments[i].reasons[row] for _, i, row in sorted(unread)],
+        )
 
     def save(self, folder: Path) -> str:
         """Write into an index's folder; the name of the file, which is made of its content, is returned."""

@@ -14,7 +14,7 @@ from pictures import make_photo
 from PIL import Image
 
 from cbir import describe, indexing, learn
-from cbir.errors import CbirError, IndexFolderError, NoPicturesError, PaletteError
+from cbir.errors import CbirError, IndexFolderError, NoPicturesError, PaletteError, PictureError
 from cbir.index import Index
 from cbir.indexing import build_index
 from cbir.metric import QBIC, Metric
@@ -426,3 +426,50 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(photos: Path, tmp_path
     report = build_index(tmp_path / "index", [photos], progress=second)
     assert len(refused) == 10 and report.photos == 10
     assert build_index(tmp_path / "index", [photos]).added == 0
+
+
+def test_many_small_runs_leave_few_files_and_every_photo(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for i in range(30):
+        make_photo(folder / f"{(7 * i) % 30:02}.png", i)
+        if i == 5:
+            (folder / "broken.png").write_bytes(b"\x89PNG")
+        report = build_index(tmp_path / "index", [folder], colors=16)
+        assert report.photos == i + 1 and len(list((tmp_path / "index").iterdir())) <= 10
+    index = Index.open(tmp_path / "index")
+    assert index.info().unread == 1
+    for path in folder.glob("??.png"):
+        hit = index.search(path, limit=1)[0]
+        assert (hit.path, hit.distance) == (str(path), 0)
+
+
+def test_a_failure_that_may_pass_is_not_remembered(photos: Path, tmp_path: Path, decoded: list[str]) -> None:
+    (photos / "link.jpg").symlink_to(tmp_path / "later.jpg")
+    assert len(build_index(tmp_path / "index", [photos]).skipped) == 1
+    make_photo(tmp_path / "later.jpg", 3)
+    assert build_index(tmp_path / "index", [photos]).photos == 11
+    decoded.clear()
+
+    def denied(path: str) -> object:
+        raise PictureError(path, "permission denied", lasting=False)
+
+    make_photo(photos / "new.jpg", 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(describe, "read_working_picture", denied)
+        assert len(build_index(tmp_path / "index", [photos]).skipped) == 1
+    assert build_index(tmp_path / "index", [photos]).photos == 12
+
+
+def test_a_photo_that_became_unreadable_counts_as_dropped(photos: Path, tmp_path: Path) -> None:
+    build_index(tmp_path / "index", [photos])
+    (photos / "things" / "plum.png").write_bytes(b"\x89PNG")
+    report = build_index(tmp_path / "index", [photos])
+    assert (report.photos, report.added, report.changed, report.dropped) == (9, 0, 0, 1)
+
+
+def test_what_a_crash_left_behind_is_no_hindrance(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / ".writing-abc").write_bytes(b"half")
+    (tmp_path / "index" / "segment-0123456789abcdef.joblib").write_bytes(b"whole")
+    assert build_index(tmp_path / "index", [photos]).photos == 10
+    assert len(list((tmp_path / "index").iterdir())) == 3
