@@ -81,7 +81,8 @@ class Manifest:
             if version != VERSION:
                 raise ValueError(f"format version {version!r}")
             segments = tuple(_entry(one) for one in value["segments"])
-            if len({entry.file for entry in segments}) != len(segments):
+            # Copies of a folder are described by one file; one folder by one file twice is damage.
+            if len({(entry.file, entry.root) for entry in segments}) != len(segments):
                 raise ValueError("a segment is listed twice")
             return cls(
                 _number(value["colors"]),

@@ -187,7 +187,7 @@ def test_a_failure_while_writing_leaves_the_old_file(
     assert listing(tmp_path) == {"out.png": b"old"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ValueError("broken")], ids=repr)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("broken")], ids=repr)
 def test_being_stopped_while_writing_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -237,3 +237,9 @@ def test_the_umask_says_who_may_read_an_output(tmp_path: Path, umask: int, mode:
     finally:
         os.umask(before)
     assert (tmp_path / "out.json").stat().st_mode & 0o777 == mode
+
+
+def test_a_picture_that_the_format_cannot_hold_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"wide\.webp: cannot be written"):
+        save_indexed(tmp_path / "wide.webp", COLORS, np.zeros((1, 20_000), np.uint16))
+    assert listing(tmp_path) == {}
