@@ -31,7 +31,10 @@ def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Calla
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(folder / final)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk does not say which one it is.
+            error.filename = os.fspath(folder)
         raise
     return final

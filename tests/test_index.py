@@ -473,3 +473,13 @@ def test_what_a_crash_left_behind_is_no_hindrance(photos: Path, tmp_path: Path) 
     (tmp_path / "index" / "segment-0123456789abcdef.joblib").write_bytes(b"whole")
     assert build_index(tmp_path / "index", [photos]).photos == 10
     assert len(list((tmp_path / "index").iterdir())) == 3
+
+
+def test_a_full_disk_is_told_with_the_place(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cbir.segment.plain.dump", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        build_index(tmp_path / "index", [photos])
+    assert caught.value.filename == str(tmp_path / "index")
