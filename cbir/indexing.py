@@ -107,6 +107,7 @@ def build_index(
     """
     started = time.perf_counter()
     target, tops = Path(folder), [absolute(path) for path in paths]
+    # Looked at before anything is made there, and again under the lock, since another writer may have been first.
     _is_index(target)
     with _written_alone(target):
         old = _Old.load(target) if _is_index(target) and not rebuild else None

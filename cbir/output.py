@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,12 +105,9 @@ def _on_white(image: Any) -> Any:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _write(path: Path, write: Any) -> None:
-    def checked(file: BinaryIO) -> None:
-        write(file)
-
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
-        write_file(path.parent, path.name, checked)
+        write_file(path.parent, path.name, write)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise OutputError(f"{path}: cannot be written ({reason})") from error
