@@ -27,6 +27,18 @@ def _linear(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
 _LINEAR_OF_BYTE = _linear(np.arange(256) / 255).astype(np.float32)
 
 
+def linear_of_bytes(srgb: U8) -> F32:
+    """Amounts of light, 0..1 float32, of 8-bit sRGB levels, any shape: sRGB's transfer curve undone."""
+    return _LINEAR_OF_BYTE[srgb]
+
+
+def bytes_of_linear(linear: ArrayLike) -> U8:
+    """The nearest 8-bit sRGB levels of amounts of light, any shape; below 0 is clipped to black, above 1 to white."""
+    light = np.clip(np.asarray(linear, np.float64), 0, 1)
+    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(encoded * 255), np.uint8)
+
+
 def _lab_of_linear(rgb: list[F32]) -> F32:
     f = []
     for row in _XYZ.astype(np.float32):
@@ -46,7 +58,7 @@ def lab_of_bytes(srgb: U8) -> F32:
     -108..95), D65. OpenCV's own float conversion interpolates a coarse table and is off by 0.15 on average, so it
     is not used.
     """
-    return _lab_of_linear([_LINEAR_OF_BYTE[srgb[..., channel]] for channel in range(3)])
+    return _lab_of_linear([linear_of_bytes(srgb[..., channel]) for channel in range(3)])
 
 
 def lab_of_levels(srgb: ArrayLike) -> F32:
@@ -61,9 +73,7 @@ def bytes_of_lab(lab: ArrayLike) -> U8:
     y = (values[..., 0] + 16) / 116
     f = np.stack([y + values[..., 1] / 500, y, y - values[..., 2] / 200], axis=-1)
     xyz = np.where(f > _KNEE, f**3, 3 * _KNEE**2 * (f - 4 / 29))
-    linear = np.clip(xyz @ _XYZ_INVERSE.T, 0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(encoded * 255), np.uint8)
+    return bytes_of_linear(xyz @ _XYZ_INVERSE.T)
 
 
 def codes(pixels: U8) -> U32:

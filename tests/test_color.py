@@ -7,11 +7,13 @@ from skimage.color import rgb2lab
 from cbir.color import (
     bytes_of_codes,
     bytes_of_lab,
+    bytes_of_linear,
     codes,
     distinct,
     hex_of_bytes,
     lab_of_bytes,
     lab_of_levels,
+    linear_of_bytes,
 )
 
 RNG = np.random.default_rng(1)
@@ -31,6 +33,28 @@ def same_random_numbers_alone_or_after_others():
 def test_lab_agrees_with_scikit_image_within_a_hundredth(srgb):
     # What is left comes from scikit-image's white point, which differs from its matrix's in the fifth digit.
     assert np.abs(lab_of_bytes(srgb) - rgb2lab(srgb[None])[0]).max() < 0.01
+
+
+def test_half_the_light_of_white_is_level_188():
+    # ((188 / 255 + 0.055) / 1.055) ** 2.4 = 0.5029; a level below gives 0.4969.
+    assert bytes_of_linear(0.5) == 188
+    np.testing.assert_allclose(
+        linear_of_bytes(np.array([0, 187, 188, 255], np.uint8)), [0, 0.4969, 0.5029, 1], atol=1e-4
+    )
+
+
+def test_near_black_light_is_in_proportion_to_the_level():
+    np.testing.assert_allclose(linear_of_bytes(np.array([1, 10], np.uint8)), np.array([1, 10]) / 255 / 12.92, rtol=1e-6)
+
+
+def test_every_level_comes_back_from_light():
+    light = linear_of_bytes(GREYS)
+    assert light.shape == GREYS.shape and light.dtype == np.float32
+    np.testing.assert_array_equal(bytes_of_linear(light), GREYS)
+
+
+def test_light_below_black_and_above_white_is_clipped():
+    assert bytes_of_linear([-0.1, 1.7]).tolist() == [0, 255]
 
 
 def test_white_is_exactly_100_0_0_and_black_0_0_0():
