@@ -1,0 +1,1 @@
+"""Measuring how well the ranking does, beside other rankings, on photos whose truth is known."""
