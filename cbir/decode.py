@@ -93,6 +93,13 @@ def read_working_picture(path: str | os.PathLike[str]) -> Picture:
     return _read(os.fspath(path), working=True)
 
 
+def reduced(pixels: U8) -> U8:
+    """Pixels (height, width, 3) uint8 made as small as `read_working_picture` makes a decoded picture."""
+    from PIL import Image
+
+    return np.asarray(_reduced(Image.fromarray(pixels)))
+
+
 def _read(path: str, working: bool) -> Picture:
     from PIL import Image
 
@@ -145,7 +152,7 @@ def _decode(file: IO[bytes], working: bool) -> Picture:
             opened.load()
             image = _upright(_to_srgb(opened))
         if working:
-            image = image.reduce(_reduction(image.width, image.height))
+            image = _reduced(image)
     pixels = np.asarray(image)
     if image.mode != "RGBA":
         return Picture(pixels)
@@ -153,13 +160,14 @@ def _decode(file: IO[bytes], working: bool) -> Picture:
     return Picture(np.ascontiguousarray(pixels[..., :3]), None if alpha.min() == 255 else np.ascontiguousarray(alpha))
 
 
-def _reduction(width: int, height: int) -> int:
-    """By how much to reduce both sides so that 16,384 to 65,535 pixels are left."""
+def _reduced(image: Image.Image) -> Image.Image:
+    """Both sides divided by a whole number, so that 16,384 to 65,535 pixels are left."""
+    width, height = image.size
     factor = max(1, isqrt(width * height // WORKING_PIXELS))
     # Sides are rounded up, which matters for pictures a few pixels high.
     while -(-width // factor) * -(-height // factor) >= 4 * WORKING_PIXELS:
         factor += 1
-    return factor
+    return image.reduce(factor)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -29,6 +29,10 @@ class PaletteError(CbirError, ValueError):
     """A palette cannot be learnt or read."""
 
 
+class DescriptorError(CbirError, ValueError):
+    """There is no such descriptor."""
+
+
 class PictureError(CbirError, ValueError):
     """A file cannot be read as a picture; `reason` says why, without the file's name.
 
@@ -53,3 +57,7 @@ class IndexFolderError(CbirError):
 
 class OutputError(CbirError, OSError):
     """An output cannot be written, or exists and was not asked to be overwritten."""
+
+
+class MissingExtraError(CbirError, ImportError):
+    """A library is not installed that only some outputs need, and that cbir therefore does not bring along."""

@@ -11,10 +11,6 @@ from cbir.color import F64, U8, bytes_of_lab
 
 U16 = NDArray[np.uint16]
 
-# Stored amounts are whole numbers of 1/65535 of the picture. They sum to exactly this, because the linear similarity
-# is a metric only between histograms with one sum, and because equal pictures must be at distance exactly zero.
-UNITS = 65535
-
 
 def count_labels(labels: U16, k: int, alpha: U8 | None = None) -> F64:
     """The histogram of a picture: the share 0..1 of its area under each of k labels, (k,) float64 that sums to one.
@@ -28,18 +24,6 @@ def count_labels(labels: U16, k: int, alpha: U8 | None = None) -> F64:
     if total == 0:
         raise ValueError("the picture is wholly transparent")
     return np.asarray(counts / total)
-
-
-def to_units(shares: F64) -> U16:
-    """Round shares to whole units whose sum is exactly `UNITS`, by largest remainders; (k,) float64 to (k,) uint16.
-
-    Each amount is off by less than one unit, 0.0015 % of the picture. Of equal remainders the first is rounded up.
-    """
-    exact = shares * (UNITS / shares.sum())
-    units = np.floor(exact)
-    missing = UNITS - int(units.sum())
-    units[np.argsort(units - exact, kind="stable")[:missing]] += 1
-    return np.asarray(units, np.uint16)
 
 
 class Swatch(NamedTuple):

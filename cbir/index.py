@@ -10,28 +10,30 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cbir import manifest
-from cbir.color import F64
-from cbir.describe import amounts_of_file
+from cbir.color import F64, U8
+from cbir.describe import describe_file
+from cbir.descriptor import DESCRIPTORS, Descriptor
 from cbir.errors import REBUILD, CbirError, IndexFolderError
-from cbir.find import absolute, is_below
-from cbir.histogram import UNITS, to_units
+from cbir.find import Skipped, absolute, is_below
 from cbir.indexing import Progress, build_index
 from cbir.manifest import Manifest, SegmentEntry
 from cbir.metric import DEFAULT, Metric
 from cbir.palette import Algorithm, Palette
-from cbir.quadratic import QuadraticForm
+from cbir.rerank import POOL, second_pass
 from cbir.search import nearest_rows
 from cbir.segment import Segment, load_palette
+from cbir.space import Space
 
-_Amounts = NDArray[np.uint16]
+# Photos whose descriptors are read at a time.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """One found photo: its rank from 1, its absolute path, its distance, and its amounts, (k,) float64 shares."""
+    """One found photo: its rank from 1, its absolute path, its distance, and its histogram, (k,) float64 shares."""
 
     rank: int
     path: str
@@ -46,6 +48,7 @@ class IndexInfo:
     folder: str
     photos: int
     unread: int
+    descriptor: str
     colors: int
     mean_error: float
     p95_error: float
@@ -69,9 +72,11 @@ class Index:
     What is opened is one commit, and stays it whatever a writer does meanwhile.
     """
 
-    def __init__(self, folder: Path, committed: Manifest, palette: Palette, segments: list[Segment]) -> None:
+    def __init__(
+        self, folder: Path, committed: Manifest, palette: Palette, reference: U8, segments: list[Segment]
+    ) -> None:
         self.folder, self.palette = folder, palette
-        self._manifest, self._segments = committed, segments
+        self._manifest, self._reference, self._segments = committed, reference, segments
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:
@@ -83,8 +88,10 @@ class Index:
         while True:
             committed = Manifest.load(path)
             try:
-                palette = load_palette(path, committed.palette)
-                return cls(path, committed, palette, committed.load_segments(path, len(palette)))
+                blocks = len(DESCRIPTORS[committed.descriptor].blocks)
+                palette, reference = load_palette(path, committed.palette, blocks)
+                segments = committed.load_segments(path, blocks * len(palette))
+                return cls(path, committed, palette, reference, segments)
             except FileNotFoundError as error:
                 # A writer may have committed and cleaned up since the manifest was read; then there is a new one.
                 if Manifest.load(path) == committed:
@@ -101,12 +108,22 @@ class Index:
         *,
         colors: int | None = None,
         algorithm: Algorithm | None = None,
+        descriptor: str | None = None,
         jobs: int | None = None,
         rebuild: bool = False,
         progress: Progress | None = None,
     ) -> Index:
         """Make an index of the photos below `paths`, or bring it up to date, and open it; see `build_index`."""
-        build_index(folder, paths, colors=colors, algorithm=algorithm, jobs=jobs, rebuild=rebuild, progress=progress)
+        build_index(
+            folder,
+            paths,
+            colors=colors,
+            algorithm=algorithm,
+            descriptor=descriptor,
+            jobs=jobs,
+            rebuild=rebuild,
+            progress=progress,
+        )
         return cls.open(folder)
 
     def __len__(self) -> int:
@@ -120,36 +137,84 @@ class Index:
         entry, segment, place = self._locate(row)
         return entry.root.rstrip(os.sep) + os.sep + os.fsdecode(segment.photos.names[place])
 
-    def amounts(self, row: int) -> _Amounts:
-        """The histogram of a photo by its row, (k,) uint16 in units of 1/65535."""
+    @property
+    def descriptor(self) -> Descriptor:
+        """What is kept of each photo."""
+        return DESCRIPTORS[self._manifest.descriptor]
+
+    def codes(self, row: int) -> U8:
+        """The descriptor of a photo by its row, (blocks * k,) uint8."""
         _, segment, place = self._locate(row)
-        return np.asarray(segment.amounts[place])
+        return np.asarray(segment.codes[place])
+
+    def amounts(self, row: int) -> F64:
+        """The histogram of a photo by its row, (k,) float64 shares that sum to one."""
+        return self.descriptor.whole(self.codes(row))
 
     def mean_amounts(self) -> F64:
         """The histogram of the collection, every photo weighing the same: (k,) float64 that sums to one."""
-        total = sum(segment.amounts.sum(axis=0, dtype=np.float64) for segment in self._segments)
-        return np.asarray(total / (UNITS * len(self)), np.float64)
+        total = np.zeros(len(self.palette))
+        for segment in self._segments:
+            for start in range(0, len(segment.codes), _BLOCK):
+                total += self.descriptor.whole(segment.codes[start : start + _BLOCK]).sum(axis=0)
+        return total / len(self)
 
-    def search(self, query: str | os.PathLike[str] | ArrayLike, limit: int = 10, metric: Metric = DEFAULT) -> list[Hit]:
+    def space(self, metric: Metric = DEFAULT) -> Space:
+        """What a metric makes of this index's descriptors. Raises MetricError if it asks for what they do not tell."""
+        return _space(metric, self.palette.lab.tobytes(), self.descriptor.name, self._reference.tobytes())
+
+    def search(
+        self,
+        query: str | os.PathLike[str] | ArrayLike,
+        limit: int = 10,
+        metric: Metric = DEFAULT,
+        *,
+        rerank: bool = False,
+    ) -> list[Hit]:
         """The `limit` photos nearest to `query`, nearest first, at their exact quadratic-form distances.
 
         `query` is a picture file; or a photo of the index, by its path or the end of it, which need not exist any more;
-        or amounts, (k,) non-negative. Photos at one distance are ordered by their paths, but a photo that is itself
-        the query, at distance exactly 0, comes before its copies.
-        Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere.
+        or amounts, (k,) non-negative, of which only the whole is known, so photos are compared as a whole. Photos at
+        one distance are ordered by their paths, but a photo that is itself the query, at distance exactly 0, comes
+        before its copies. `rerank` orders the first 1,000 anew by how they hang together (see `cbir.rerank`), so their
+        distances do not rise from hit to hit.
+        Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere, MetricError for a
+        metric that asks for what the index's descriptor does not tell.
         """
         if limit < 1:
             raise ValueError(f"limit is a number above 0, not {limit}")
         if isinstance(query, (str, os.PathLike)):
-            amounts, itself = self._amounts_of_query(os.fspath(query))
+            space = self.space(metric)
+            codes, itself = self._codes_of_query(os.fspath(query))
         else:
-            amounts, itself = self._checked(query), None
-        form = _form(metric, self.palette.lab.tobytes())
-        found = nearest_rows(form, metric, [segment.amounts for segment in self._segments], amounts, limit)
-        ranked = sorted((distance, row != itself, os.fsencode(self.path(row)), row) for row, distance in found)
+            space = self.space(metric.of_whole())
+            codes, itself = self.descriptor.of_whole(self._checked(query)), None
+        # The query itself is no hit of the second pass's.
+        wanted = max(limit, POOL + (itself is not None)) if rerank else limit
+        found = nearest_rows(space, [segment.codes for segment in self._segments], codes, wanted)
+        ranked = sorted((distance, row != itself, os.fsencode(self.path(row)), row) for row, distance in found)[:wanted]
+        nearest = [(row, distance) for distance, _, _, row in ranked]
+        if rerank:
+            first = [one for one in nearest if one[0] == itself]
+            nearest = first + self._ranked_again(space, codes, [one for one in nearest if one[0] != itself])
         return [
-            Hit(rank, self.path(row), distance, self.amounts(row) / UNITS)
-            for rank, (distance, _, _, row) in enumerate(ranked[:limit], start=1)
+            Hit(rank, self.path(row), distance, self.amounts(row))
+            for rank, (row, distance) in enumerate(nearest[:limit], start=1)
+        ]
+
+    def _ranked_again(self, space: Space, query: U8, hits: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        pool = hits[:POOL]
+        if not pool:
+            return hits
+        vectors = space.embed(np.stack([self.codes(row) for row, _ in pool]))
+        return [*(pool[i] for i in second_pass(space.embed(query), vectors)), *hits[POOL:]]
+
+    def unread(self) -> list[Skipped]:
+        """The pictures that could not be read, and why."""
+        return [
+            Skipped(entry.root.rstrip(os.sep) + os.sep + os.fsdecode(name), reason)
+            for entry, segment in zip(self._manifest.segments, self._segments, strict=True)
+            for name, reason in zip(segment.unread.names, segment.reasons, strict=True)
         ]
 
     def info(self) -> IndexInfo:
@@ -160,6 +225,7 @@ class Index:
             folder=str(self.folder),
             photos=len(self),
             unread=sum(len(segment.unread) for segment in self._segments),
+            descriptor=self.descriptor.name,
             colors=len(self.palette),
             mean_error=self.palette.mean_error,
             p95_error=self.palette.p95_error,
@@ -182,22 +248,22 @@ class Index:
             row -= len(segment.photos)
         raise IndexError(row)
 
-    def _amounts_of_query(self, query: str) -> tuple[_Amounts, int | None]:
-        """The amounts of a query by name, and its row if it is a photo of this index that has not changed."""
+    def _codes_of_query(self, query: str) -> tuple[U8, int | None]:
+        """The descriptor of a query by name, and its row if it is a photo of this index that has not changed."""
         path = absolute(query)
         row = self._row_of(path)
         try:
             status = os.stat(path)
         except OSError:
-            return self._amounts_of_stored(query, row)
+            return self._codes_of_stored(query, row)
         if row is not None:
             _, segment, place = self._locate(row)
             known = int(segment.photos.sizes[place]), int(segment.photos.mtimes[place])
             if known == (status.st_size, status.st_mtime_ns):
-                return self.amounts(row), row
-        return amounts_of_file(query, self.palette), None
+                return self.codes(row), row
+        return describe_file(query, self.palette, self.descriptor), None
 
-    def _amounts_of_stored(self, query: str, row: int | None) -> tuple[_Amounts, int]:
+    def _codes_of_stored(self, query: str, row: int | None) -> tuple[U8, int]:
         rows = [row] if row is not None else self._rows_ending_in(query)
         if not rows:
             raise FileNotFoundError(f"{query}: no such file, nor a photo in {self.folder}")
@@ -206,7 +272,7 @@ class Index:
                 f"{query}: {len(rows)} photos in {self.folder} are called so; give more of the path, such as "
                 f"{self.path(rows[0])}"
             )
-        return self.amounts(rows[0]), rows[0]
+        return self.codes(rows[0]), rows[0]
 
     def _row_of(self, path: str) -> int | None:
         first = 0
@@ -222,16 +288,19 @@ class Index:
         ending = os.sep + os.path.normpath(name).lstrip(os.sep)
         return [row for row in range(len(self)) if self.path(row).endswith(ending)]
 
-    def _checked(self, amounts: ArrayLike) -> _Amounts:
+    def _checked(self, amounts: ArrayLike) -> F64:
         values = np.asarray(amounts, np.float64)
         if values.shape != (len(self.palette),):
             raise ValueError(f"amounts are {len(self.palette)} numbers, one for each colour, not {values.shape}")
         if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
             raise ValueError("amounts are finite, non-negative, and not all zero")
-        return to_units(values / values.sum())
+        return values
 
 
 @lru_cache(maxsize=8)
-def _form(metric: Metric, lab: bytes) -> QuadraticForm:
-    """The form of a metric over a palette; factoring it takes tens of milliseconds, so searches share it."""
-    return metric.form(np.frombuffer(lab, np.float32).reshape(-1, 3))
+def _space(metric: Metric, lab: bytes, descriptor: str, reference: bytes) -> Space:
+    """Making the space of a metric factors a matrix, which takes milliseconds, so searches share it."""
+    colors = np.frombuffer(lab, np.float32).reshape(-1, 3)
+    kind = DESCRIPTORS[descriptor]
+    codes = np.frombuffer(reference, np.uint8).reshape(-1, len(kind.blocks) * len(colors))
+    return Space(metric, colors, kind, codes)

@@ -8,11 +8,11 @@ from importlib import import_module
 from threading import Thread
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cbir.color import F64, U8, lab_of_bytes
 from cbir.decode import Picture
 from cbir.describe import Sample, describe_pictures, sample_files
+from cbir.descriptor import Descriptor
 from cbir.errors import NoPicturesError, PictureError
 from cbir.grid import ColorGrid
 from cbir.palette import Algorithm, Palette
@@ -20,6 +20,9 @@ from cbir.palette import Algorithm, Palette
 # A palette is learnt from all photos, or from this many drawn evenly by chance: their small pictures stay in memory
 # (about 100 KB each) until they can be described, so that no photo is decoded twice.
 LEARNING_PHOTOS = 1024
+# Photos whose descriptors are kept beside the palette, for metrics that measure from a mean: with that of 64 photos all
+# labelled sets ranked as well as with that of all their photos.
+REFERENCE_PHOTOS = 64
 # Pixels of each photo that the palette's error is measured on.
 _PROBED_PIXELS = 512
 _SEED = 0
@@ -28,10 +31,14 @@ _Tick = Callable[[Iterator[Sample | PictureError]], Iterator[Sample | PictureErr
 
 @dataclass(frozen=True)
 class Learnt:
-    """A palette, and by their place in the list the descriptions of the photos that it was learnt from."""
+    """A palette, and by their place in the list the descriptions of the photos that it was learnt from.
+
+    `reference` (r, blocks * k) uint8 are some of these descriptors, evenly spread over the photos.
+    """
 
     palette: Palette
-    results: dict[int, NDArray[np.uint16] | PictureError]
+    results: dict[int, U8 | PictureError]
+    reference: U8
 
     @property
     def photos(self) -> int:
@@ -39,7 +46,9 @@ class Learnt:
         return sum(not isinstance(result, PictureError) for result in self.results.values())
 
 
-def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, tick: _Tick) -> Learnt:
+def learn_from_files(
+    paths: list[str], k: int, algorithm: Algorithm, descriptor: Descriptor, jobs: int, tick: _Tick
+) -> Learnt:
     """Learn a palette in which every photo counts the same, whatever its size, and describe these photos with it.
 
     `tick` is put around the stream of photos, for progress. Raises NoPicturesError if none can be read.
@@ -48,7 +57,7 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
     Thread(target=import_module, args=("sklearn.cluster",), daemon=True).start()
     grid = ColorGrid()
     pictures: dict[int, Picture] = {}
-    results: dict[int, NDArray[np.uint16] | PictureError] = {}
+    results: dict[int, U8 | PictureError] = {}
     rows = _draw(len(paths))
     for row, sample in zip(rows, tick(sample_files([paths[row] for row in rows], jobs)), strict=True):
         if isinstance(sample, PictureError):
@@ -62,8 +71,10 @@ def learn_from_files(paths: list[str], k: int, algorithm: Algorithm, jobs: int, 
     # The error is that of the photos' own pixels; the grid's cells, which are means, would flatter it.
     probes = [_probe(picture) for picture in pictures.values()]
     palette.measure(lab_of_bytes(np.concatenate([p for p, _ in probes])), np.concatenate([w for _, w in probes]))
-    results.update(zip(pictures, describe_pictures(list(pictures.values()), palette, jobs), strict=True))
-    return Learnt(palette, results)
+    described = list(describe_pictures(list(pictures.values()), palette, descriptor, jobs))
+    results.update(zip(pictures, described, strict=True))
+    spread = np.linspace(0, len(described) - 1, min(len(described), REFERENCE_PHOTOS)).astype(int)
+    return Learnt(palette, results, np.stack([described[row] for row in spread]))
 
 
 def _probe(picture: Picture) -> tuple[U8, F64]:

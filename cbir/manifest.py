@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cbir.atomic import write_file
+from cbir.descriptor import DESCRIPTORS
 from cbir.errors import REBUILD, IndexFolderError
 from cbir.segment import Segment
 
 FILE_NAME = "manifest.json"
 FORMAT = "cbir index"
-VERSION = 1
+VERSION = 2
 # A million photos in segments of 65,536 need a few kilobytes.
 _MAX_BYTES = 1 << 24
 
@@ -31,8 +32,10 @@ class SegmentEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index consists of: how its palette was learnt, its file, its segments, and what decoded the photos."""
+    """What an index consists of: which descriptor its photos have, how its palette was learnt, its file, its segments,
+    and what decoded the photos."""
 
+    descriptor: str
     colors: int
     algorithm: str
     learnt_photos: int
@@ -47,11 +50,11 @@ class Manifest:
         text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
         write_file(folder, FILE_NAME, lambda file: file.write(text.encode("ascii")))
 
-    def load_segments(self, folder: Path, k: int) -> list[Segment]:
-        """Map the segments, whose histograms have k amounts. Raises IndexFolderError if they are not as listed here."""
+    def load_segments(self, folder: Path, width: int) -> list[Segment]:
+        """Map the segments, whose descriptors have `width` bytes. Raises IndexFolderError if they are not as listed."""
         segments = []
         for entry in self.segments:
-            segment = Segment.load(folder, entry.file, k)
+            segment = Segment.load(folder, entry.file, width)
             if (len(segment.photos), len(segment.unread)) != (entry.photos, entry.unread):
                 raise IndexFolderError(f"{folder / entry.file}: damaged (not the photos it should have); {REBUILD}")
             segments.append(segment)
@@ -77,6 +80,10 @@ class Manifest:
             raise IndexFolderError(
                 f"{folder}: written by a newer cbir (format {version}, this one reads up to {VERSION}); upgrade cbir"
             )
+        if version == 1:
+            raise IndexFolderError(
+                f"{folder}: written by an older cbir (format 1), which told nothing of the parts of photos; {REBUILD}"
+            )
         try:
             if version != VERSION:
                 raise ValueError(f"format version {version!r}")
@@ -85,6 +92,7 @@ class Manifest:
             if len({(entry.file, entry.root) for entry in segments}) != len(segments):
                 raise ValueError("a segment is listed twice")
             return cls(
+                _descriptor(value["descriptor"]),
                 _number(value["colors"]),
                 _text(value["algorithm"]),
                 _number(value["learnt_photos"]),
@@ -101,6 +109,12 @@ def _entry(value: dict[str, Any]) -> SegmentEntry:
     if not os.path.isabs(root) or os.path.normpath(root) != root or "\0" in os.fsdecode(os.fsencode(root)):
         raise ValueError(f"{root!r} is not an absolute folder")
     return SegmentEntry(_text(value["file"]), root, _number(value["photos"]), _number(value["unread"]))
+
+
+def _descriptor(value: object) -> str:
+    if not isinstance(value, str) or value not in DESCRIPTORS:
+        raise ValueError(f"there is no descriptor {value!r}")
+    return value
 
 
 def _number(value: object) -> int:

@@ -81,8 +81,8 @@ class _PlainArray(NumpyArrayWrapper):  # type: ignore[misc]  # joblib has no typ
         self.subclass, self.numpy_array_alignment_bytes = np.ndarray, 16
         if state.get("order") != "C" or not isinstance(self.shape, tuple) or not 1 <= len(self.shape) <= 2:
             raise ValueError("an array of another order or shape")
-        if not all(type(n) is int and 0 <= n <= left for n in self.shape):
-            raise ValueError("an array is longer than the file")
+        if not all(type(n) is int and n >= 0 for n in self.shape):
+            raise ValueError("an array of another order or shape")
         if math.prod(self.shape) * self.dtype.itemsize > left:
             raise ValueError("an array is longer than the file")
 

@@ -2,74 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.color import F64
-from cbir.histogram import UNITS
-from cbir.metric import Metric
-from cbir.quadratic import QuadraticForm, one_thread
+from cbir.color import F32, F64, U8
+from cbir.quadratic import one_thread
+from cbir.space import Space
 
-_Amounts = NDArray[np.uint16]
-# Photos that are mapped at a time: 8 MB of float32 amounts, which stays near the processor and keeps memory flat.
-_BLOCK = 8192
+# Photos that are mapped at a time: some megabytes, which stay near the processor and keep memory flat.
+_BLOCK = 2048
+# Unit roundoff of float32.
+_U = 2.0**-24
 
 
-def nearest_rows(
-    form: QuadraticForm, metric: Metric, parts: Sequence[_Amounts], query: _Amounts, limit: int
-) -> list[tuple[int, float]]:
+def nearest_rows(space: Space, parts: Sequence[U8], query: U8, limit: int) -> list[tuple[int, float]]:
     """The rows at most as far as the `limit`-th nearest, in no order, each with its exact distance.
 
-    `parts` are amounts (n, k) uint16, rows counted through all of them; `query` (k,) uint16. All that tie with the
-    last are returned, so there may be more than `limit`. The distance is the plain form's in float64, computed for
-    each row alone, so that equal amounts get equal distances to the last bit, and the query's own amounts exactly 0.
+    `parts` are descriptors (n, blocks * k) uint8, rows counted through all of them; `query` is one, (blocks * k,). All
+    that tie with the last are returned, so there may be more than `limit`. The distance is the plain form's in float64,
+    computed for each row alone, so that equal descriptors get equal distances to the last bit, and the query's own
+    exactly 0.
     """
-    with one_thread() if sum(map(len, parts)) <= _BLOCK else nullcontext():
-        scanned = [_approximate(form, metric, part, query) for part in parts]
-    approximate = np.concatenate([np.empty(0, np.float32), *scanned])
-    if not len(approximate):
+    if not any(map(len, parts)):
         return []
-    last = np.partition(approximate, min(limit, len(approximate)) - 1)[min(limit, len(approximate)) - 1]
-    candidates = np.flatnonzero(approximate <= last + 2 * _error_bound(form))
+    with one_thread() if sum(map(len, parts)) <= _BLOCK else nullcontext():
+        least, most = (np.concatenate(bounds) for bounds in zip(*_bounds(space, parts, query), strict=True))
+    last = np.partition(most, min(limit, len(most)) - 1)[min(limit, len(most)) - 1]
+    candidates = np.flatnonzero(least <= last)
     with one_thread():
-        refined = _refine(form, metric, parts, query, candidates)
+        refined = _refine(space, parts, query, candidates)
     order = np.argsort(refined, kind="stable")
     threshold = refined[order[min(limit, len(order)) - 1]]
     return [(int(candidates[i]), float(refined[i])) for i in order if refined[i] <= threshold]
 
 
-def _approximate(form: QuadraticForm, metric: Metric, part: _Amounts, query: _Amounts) -> NDArray[np.float32]:
-    """Distances in float32 by the embedding, as the length of the mapped difference."""
-    embedding = form.embedding.astype(np.float32)
-    target = metric.prepare(query / UNITS).astype(np.float32)
-    distances = np.empty(len(part), np.float32)
-    for start in range(0, len(part), _BLOCK):
-        block = metric.prepare(part[start : start + _BLOCK].astype(np.float32) / np.float32(UNITS))
-        mapped = (block - target) @ embedding
-        distances[start : start + _BLOCK] = np.sqrt(np.einsum("ij,ij->i", mapped, mapped))
-    return distances
+def _bounds(space: Space, parts: Sequence[U8], query: U8) -> Iterator[tuple[F32, F32]]:
+    """Between which distances each row lies for certain, a block of rows at a time."""
+    target = space.embed_fast(query[None])
+    for part in parts:
+        for start in range(0, len(part), _BLOCK):
+            vectors, errors = space.embed_fast(np.asarray(part[start : start + _BLOCK]))
+            difference = vectors - target.vectors
+            distances = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+            # Differences, a sum of that many squares, and its root.
+            doubt = errors + target.errors + (vectors.shape[1] + 4) * _U * distances
+            yield distances - doubt, distances + doubt
 
 
-def _error_bound(form: QuadraticForm) -> float:
-    """How far an approximate distance can be from the exact one.
-
-    Rounding in a sum of k products is at most (k + 8) u |x| |L|, with u = 2^-24 and a few for preparing and the root
-    (Higham 2002, section 3.1); |x| is at most sqrt(2), for amounts that sum to one and for their square roots.
-    """
-    L = form.embedding
-    return float((len(L) + 8) * 2.0**-24 * np.sqrt(2) * np.linalg.norm(L))
-
-
-def _refine(
-    form: QuadraticForm, metric: Metric, parts: Sequence[_Amounts], query: _Amounts, rows: NDArray[np.intp]
-) -> F64:
-    target = metric.prepare(query / UNITS)
+def _refine(space: Space, parts: Sequence[U8], query: U8, rows: NDArray[np.intp]) -> F64:
+    target = space.prepare(query)
     starts = np.cumsum([0, *map(len, parts)])
     distances = np.empty(len(rows))
     for i, row in enumerate(rows):
         part = int(np.searchsorted(starts, row, side="right")) - 1
-        distances[i] = form.distance(metric.prepare(parts[part][row - starts[part]] / UNITS), target)
+        distances[i] = space.prepared_distance(space.prepare(parts[part][row - starts[part]]), target)
     return distances

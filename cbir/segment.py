@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from cbir import plain
 from cbir.atomic import TEMPORARY, write_file
+from cbir.color import U8
 from cbir.errors import REBUILD, IndexFolderError
 from cbir.palette import Palette
 
-U16 = NDArray[np.uint16]
-# Photos in one segment: 33 MB of 256 amounts each. Enough that a million photos open as sixteen files.
+# Photos in one segment: 29 MB of 448 bytes each. Enough that a million photos open as sixteen files.
 SEGMENT_PHOTOS = 1 << 16
 _FILE_NAME = re.compile(r"(palette|segment)-[0-9a-f]{16}\.joblib")
 
@@ -116,19 +116,19 @@ class Files:
 class Segment:
     """Photos below one folder, their names relative to it.
 
-    `amounts` (n, k) uint16 are their histograms in units of 1/65535. `unread` are the pictures that could not be read,
-    each with its reason in `reasons`.
+    `codes` (n, width) uint8 are their descriptors. `unread` are the pictures that could not be read, each with its
+    reason in `reasons`.
     """
 
     photos: Files
-    amounts: U16
+    codes: U8
     unread: Files
     reasons: list[str]
 
     def take(self, photos: NDArray[np.intp], unread: NDArray[np.intp]) -> Segment:
         """Some of the rows, in the same order."""
         reasons = [self.reasons[row] for row in unread]
-        return Segment(self.photos.take(photos), self.amounts[photos], self.unread.take(unread), reasons)
+        return Segment(self.photos.take(photos), self.codes[photos], self.unread.take(unread), reasons)
 
     @classmethod
     def merge(cls, segments: Sequence[Segment]) -> Segment:
@@ -137,30 +137,30 @@ class Segment:
         unread = [(name, i, row) for i, one in enumerate(segments) for row, name in enumerate(one.unread.names)]
         return cls(
             Files.pack([segments[i].photos.entry(row) for _, i, row in sorted(photos)]),
-            np.stack([segments[i].amounts[row] for _, i, row in sorted(photos)]),
+            np.stack([segments[i].codes[row] for _, i, row in sorted(photos)]),
             Files.pack([segments[i].unread.entry(row) for _, i, row in sorted(unread)]),
             [segments[i].reasons[row] for _, i, row in sorted(unread)],
         )
 
     def save(self, folder: Path) -> str:
         """Write into an index's folder; the name of the file, which is made of its content, is returned."""
-        value = {**self.photos.parts("photo"), "amounts": self.amounts, **self.unread.parts("unread")}
+        value = {**self.photos.parts("photo"), "codes": self.codes, **self.unread.parts("unread")}
         return _save({**value, "reasons": list(self.reasons)}, folder, "segment")
 
     @classmethod
-    def load(cls, folder: Path, name: str, k: int) -> Segment:
-        """Map a segment whose histograms have k amounts. Raises IndexFolderError, naming the file, if it is not one."""
+    def load(cls, folder: Path, name: str, width: int) -> Segment:
+        """Map a segment of descriptors of `width` bytes. Raises IndexFolderError, naming the file, if it is not one."""
         path = _path(folder, name)
         value = plain.load(path)
         try:
             photos, unread = Files.of_parts("photo", value), Files.of_parts("unread", value)
-            amounts, reasons = value.get("amounts"), value.get("reasons")
-            _check(amounts, np.uint16, (len(photos), k))
+            codes, reasons = value.get("codes"), value.get("reasons")
+            _check(codes, np.uint8, (len(photos), width))
             if not (isinstance(reasons, list) and list(map(type, reasons)) == [str] * len(unread)):
                 raise ValueError("its reasons are not one string for each file")
         except ValueError as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
-        return cls(photos, amounts, unread, reasons)  # type: ignore[arg-type]  # _check has seen to it
+        return cls(photos, codes, unread, reasons)  # type: ignore[arg-type]  # _check has seen to it
 
 
 def is_own_file(name: str) -> bool:
@@ -168,22 +168,25 @@ def is_own_file(name: str) -> bool:
     return bool(_FILE_NAME.fullmatch(name)) or name.startswith(TEMPORARY)
 
 
-def save_palette(palette: Palette, folder: Path) -> str:
-    """Write a palette into an index's folder; the name of the file is returned."""
+def save_palette(palette: Palette, reference: U8, folder: Path) -> str:
+    """Write a palette with its reference photos' descriptors into an index's folder; the file's name is returned."""
     value = {"lab": palette.lab, "mean_error": palette.mean_error, "p95_error": palette.p95_error}
-    return _save(value, folder, "palette")
+    return _save({**value, "reference": reference}, folder, "palette")
 
 
-def load_palette(folder: Path, name: str) -> Palette:
-    """Read a palette. Raises IndexFolderError, naming the file, if it is not one."""
+def load_palette(folder: Path, name: str, blocks: int) -> tuple[Palette, U8]:
+    """Read a palette and the reference, (r, blocks * k) uint8. Raises IndexFolderError, naming the file, if it is not
+    one."""
     path = _path(folder, name)
     value = plain.load(path)
     try:
         lab, mean, p95 = value["lab"], value["mean_error"], value["p95_error"]
         _check(lab, np.float32, (None, 3))
+        reference = value["reference"]
+        _check(reference, np.uint8, (None, blocks * len(lab)))
         if not (isinstance(mean, float) and isinstance(p95, float)):
             raise ValueError("not a palette")
-        return Palette(lab, mean, p95)
+        return Palette(lab, mean, p95), reference
     except (KeyError, ValueError) as error:
         raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
 

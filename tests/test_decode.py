@@ -17,9 +17,9 @@ from PIL.Image import Transpose
 from sklearn.datasets import load_sample_images
 
 from cbir.decode import Picture, read_picture, read_working_picture
-from cbir.describe import amounts_of_picture
+from cbir.describe import describe_picture
+from cbir.descriptor import GLOBAL, SPATIAL
 from cbir.errors import PictureError
-from cbir.histogram import UNITS
 from cbir.palette import Palette
 
 ORIENTATION = 0x0112
@@ -189,16 +189,16 @@ def test_an_alpha_channel_that_hides_nothing_is_none(tmp_path: Path, mode: str) 
 @pytest.mark.parametrize("size", [(60, 40), (900, 700)])
 def test_colours_that_are_wholly_transparent_do_not_count(tmp_path: Path, size: tuple[int, int]) -> None:
     palette = Palette.of_bytes(np.array([RED, GREEN, BLUE], np.uint8))
-    amounts = []
+    described = []
     for hidden in (GREEN, BLUE):
         pixels = np.zeros((size[1], size[0], 4), np.uint8)
         pixels[:, : size[0] // 3] = (*RED, 255)
         pixels[:, size[0] // 3 :] = (*hidden, 0)
         Image.fromarray(pixels).save(tmp_path / "photo.png")
-        amounts.append(amounts_of_picture(read_working_picture(tmp_path / "photo.png"), palette).tolist())
-    assert amounts[0] == amounts[1]
+        described.append(describe_picture(read_working_picture(tmp_path / "photo.png"), palette, SPATIAL))
+    np.testing.assert_array_equal(described[0], described[1])
     red = int(palette.labels(np.array([RED], np.uint8))[0])
-    assert amounts[0][red] == UNITS
+    assert SPATIAL.whole(described[0])[red] == pytest.approx(1)
 
 
 def test_a_cmyk_jpeg_is_read_in_its_colours(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_jpeg_and_its_png_copy_have_nearly_the_same_colours(tmp_path: Path) ->
             image.save(tmp_path / "photo.png")
         palette = Palette.of_bytes(np.stack(np.meshgrid(*[[32, 96, 160, 224]] * 3), axis=-1).astype(np.uint8))
         jpeg, png_copy = (
-            amounts_of_picture(read_working_picture(tmp_path / name), palette) / UNITS
+            GLOBAL.whole(describe_picture(read_working_picture(tmp_path / name), palette, GLOBAL))
             for name in ("photo.jpg", "photo.png")
         )
         assert np.abs(jpeg - png_copy).sum() / 2 < 0.02

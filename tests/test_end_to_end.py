@@ -12,9 +12,11 @@ import pytest
 from conftest import Command
 
 from cbir.decode import read_picture
-from cbir.describe import amounts_of_file
-from cbir.histogram import UNITS, count_labels
+from cbir.describe import describe_file
+from cbir.descriptor import GLOBAL
+from cbir.histogram import count_labels
 from cbir.index import Index
+from cbir.metric import Metric
 
 
 @pytest.fixture
@@ -56,17 +58,15 @@ def test_two_runs_and_two_worker_counts_give_the_same_bytes(shared: Path, tmp_pa
 def test_the_stored_histogram_is_near_that_of_the_photo_in_full(ferrari: Path, tmp_path: Path) -> None:
     """Scaling down averages neighbours, which moves colours at edges and in texture to others of the palette: the
     price of decoding at a fraction of the cost. Against the labels of the same small picture nothing is lost but
-    rounding (tests/test_palette.py)."""
-    from cbir.metric import DEFAULT
-
+    rounding (tests/test_descriptor.py). How busy a place is depends on the scale, so only the whole can be compared."""
     photos = sorted(ferrari.rglob("*.jpg"))[::10]
-    index = Index.create(tmp_path / "index", photos, colors=64)
-    form = DEFAULT.form(index.palette.lab)
+    index = Index.create(tmp_path / "index", photos, colors=64, descriptor="global")
+    metric = Metric.parse("sqrt-laplacian:10")
     moved = []
     for photo in photos:
-        small = amounts_of_file(str(photo), index.palette) / UNITS
+        small = describe_file(str(photo), index.palette, GLOBAL)
         full = count_labels(index.palette.labels(read_picture(photo).pixels), 64)
-        moved.append(np.abs(small - full).sum() / 2)
-        far = index.search(photo, limit=2)[1].distance
-        assert form.distance(DEFAULT.prepare(small), DEFAULT.prepare(full)) < far / 3
+        moved.append(np.abs(GLOBAL.whole(small) - full).sum() / 2)
+        far = index.search(photo, limit=2, metric=metric)[1].distance
+        assert index.space(metric).distance(small, GLOBAL.of_whole(full)) < far / 3
     assert np.mean(moved) < 0.1

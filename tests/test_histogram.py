@@ -1,4 +1,4 @@
-"""Amounts: a histogram is the share of each label, rounded to units without losing any, summed up in main colours."""
+"""Amounts: a histogram is the share of each label, and is summed up in main colours."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbir.color import lab_of_bytes
-from cbir.histogram import UNITS, count_labels, main_colors, to_units
+from cbir.histogram import count_labels, main_colors
 
 RNG = np.random.default_rng(3)
 deterministic = settings(derandomize=True, deadline=None, max_examples=150)
@@ -73,73 +73,6 @@ def test_a_wholly_transparent_picture_has_no_histogram():
         count_labels(np.zeros((3, 3), np.uint16), 4, np.zeros((3, 3), np.uint8))
 
 
-# --- rounding to units
-
-
-@deterministic
-@given(amounts)
-def test_units_sum_to_exactly_65535_with_each_off_by_less_than_one(amounts):
-    shares = shares_of(amounts)
-    units = to_units(shares)
-    assert units.dtype == np.uint16 and units.shape == shares.shape
-    assert units.sum(dtype=np.int64) == UNITS == 65535
-    # A share's own rounding in float64 may move it by about 1e-11 of a unit.
-    assert np.abs(units - shares * UNITS).max() < 1 + 1e-9
-
-
-@deterministic
-@given(amounts)
-def test_no_amount_that_is_larger_gets_fewer_units(amounts):
-    shares = shares_of(amounts)
-    order = np.argsort(shares, kind="stable")
-    larger = np.diff(shares[order]) > 1e-15
-    assert (np.diff(to_units(shares)[order].astype(int))[larger] >= 0).all()
-
-
-@pytest.mark.parametrize(
-    "shares",
-    [
-        [1.0],
-        [0.0, 0.0, 1.0, 0.0],
-        [1.0] + [1e-9] * 299,
-        [1.0] + [0.4 / UNITS] * 299,
-        [1e-300] * 7,
-        [1 / 3] * 3,
-        [1 / 300] * 300,
-        [0.1] * 10,
-    ],
-    ids=["k=1", "one-hot", "dust", "much dust", "tiny sum", "thirds", "even", "tenths"],
-)
-def test_units_of_extreme_histograms_sum_to_exactly_65535(shares):
-    exact = shares_of(shares) * UNITS
-    units = to_units(np.array(shares))
-    assert units.sum(dtype=np.int64) == UNITS
-    assert np.abs(units - exact).max() < 1
-    assert (units[exact == 0] == 0).all()
-
-
-def test_whole_units_stay_as_they_are():
-    units = RNG.multinomial(UNITS, np.full(50, 1 / 50))
-    np.testing.assert_array_equal(to_units(units / UNITS), units)
-
-
-def test_the_largest_remainders_are_rounded_up():
-    # Exactly 1.5, 2.75 and 65530.75 units: one is missing to each of the last two.
-    assert to_units(np.array([1.5, 2.75, 65530.75]) / UNITS).tolist() == [1, 3, 65531]
-
-
-def test_of_equal_remainders_the_first_is_rounded_up():
-    # 65535 / 4 = 16383.75: three of the four are rounded up.
-    assert to_units(np.full(4, 0.25)).tolist() == [16384, 16384, 16384, 16383]
-    # These and a large rest are whole units but for their remainders; 60 are missing: all of the 40 with the largest
-    # remainder get one, and the first 20 with the next.
-    *small, _ = to_units(np.array([1.25, 1.5, 1.75] * 40 + [UNITS - 180.0])).tolist()
-    assert small[2::3] == [2] * 40
-    assert small[1::3] == [2] * 20 + [1] * 20
-    assert small[0::3] == [1] * 40
-    assert to_units(np.full(2, 0.5)).tolist() == [32768, 32767]
-
-
 # --- main colours
 
 RED, BLUE = [200, 30, 30], [20, 40, 200]
@@ -194,8 +127,8 @@ def test_swatches_descend_and_sum_to_at_most_one(amounts, seed, n):
     assert shares[0] >= shares_of(amounts).max() - 1e-12
 
 
-def test_units_have_the_main_colours_of_the_shares():
-    shares, colors = np.array([0.5, 0.25, 0.25]), lab(RED, BLUE, [30, 200, 30])
-    for of_units, of_shares in zip(main_colors(to_units(shares), colors), main_colors(shares, colors), strict=True):
-        assert of_units.srgb.tolist() == of_shares.srgb.tolist()
-        assert of_units.share == pytest.approx(of_shares.share, abs=1 / UNITS)
+def test_amounts_in_any_unit_have_the_main_colours_of_the_shares():
+    pixels, colors = np.array([500, 250, 250]), lab(RED, BLUE, [30, 200, 30])
+    for of_pixels, of_shares in zip(main_colors(pixels, colors), main_colors(pixels / 1000, colors), strict=True):
+        assert of_pixels.srgb.tolist() == of_shares.srgb.tolist()
+        assert of_pixels.share == of_shares.share

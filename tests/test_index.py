@@ -13,8 +13,18 @@ import pytest
 from pictures import make_photo
 from PIL import Image
 
-from cbir import describe, indexing, learn
-from cbir.errors import CbirError, IndexFolderError, NoPicturesError, PaletteError, PictureError
+from cbir import describe, indexing, learn, parallel
+from cbir.describe import describe_file
+from cbir.descriptor import DESCRIPTORS
+from cbir.errors import (
+    CbirError,
+    DescriptorError,
+    IndexFolderError,
+    MetricError,
+    NoPicturesError,
+    PaletteError,
+    PictureError,
+)
 from cbir.index import Index
 from cbir.indexing import build_index
 from cbir.metric import QBIC, Metric
@@ -45,12 +55,60 @@ def paths_of(index: Index) -> set[str]:
 def test_every_photo_finds_itself_first_at_distance_exactly_zero(photos: Path, tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", [photos], colors=32)
     assert len(index) == 10
-    for metric in ("sqrt-laplacian:10", "qbic", "gaussian:5"):
+    for metric in ("cbir", "sqrt-laplacian:10", "qbic", "gaussian:5"):
         for row in range(len(index)):
             hits = index.search(index.path(row), limit=3, metric=Metric.parse(metric))
             assert (hits[0].rank, hits[0].path, hits[0].distance) == (1, index.path(row), 0.0)
             assert [hit.rank for hit in hits] == [1, 2, 3]
             assert hits[0].distance <= hits[1].distance <= hits[2].distance
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_what_is_kept_of_each_photo_is_its_descriptor(photos: Path, tmp_path: Path, name: str) -> None:
+    index = Index.create(tmp_path / "index", [photos], colors=16, descriptor=name)
+    kind = DESCRIPTORS[name]
+    assert index.descriptor is kind and index.info().descriptor == name
+    for row in range(len(index)):
+        np.testing.assert_array_equal(index.codes(row), describe_file(index.path(row), index.palette, kind))
+        np.testing.assert_array_equal(index.amounts(row), kind.whole(index.codes(row)))
+    np.testing.assert_allclose(index.mean_amounts(), np.mean([index.amounts(row) for row in range(10)], axis=0))
+    hits = index.search(index.path(3), limit=10)
+    distances = {index.path(row): index.space().distance(index.codes(3), index.codes(row)) for row in range(10)}
+    assert {hit.path: hit.distance for hit in hits} == distances
+
+
+def test_photos_that_come_later_change_no_distance(tmp_path: Path) -> None:
+    for seed in range(6):
+        make_photo(tmp_path / "photos" / f"{seed}.png", seed)
+    before = {hit.path: hit.distance for hit in Index.create(tmp_path / "index", [tmp_path / "photos"]).search("0.png")}
+    for seed in range(6, 12):
+        make_photo(tmp_path / "photos" / f"{seed}.png", seed)
+    (tmp_path / "photos" / "1.png").unlink()
+    after = {
+        hit.path: hit.distance for hit in Index.create(tmp_path / "index", [tmp_path / "photos"]).search("0.png", 99)
+    }
+    assert len(after) == 11 and max(before.values()) > 0.1
+    assert {path: after[path] for path in before if path in after} == {
+        path: distance for path, distance in before.items() if not path.endswith("1.png")
+    }
+
+
+def test_a_part_that_the_descriptor_does_not_tell_is_refused(photos: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", [photos], colors=16, descriptor="global")
+    with pytest.raises(MetricError, match=r"global.*'centre'.*it tells whole"):
+        index.search("plum.png", metric=Metric.parse("cbir,centre=2,smooth=0"))
+
+
+def test_a_descriptor_that_there_is_not_and_another_than_it_has_are_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DescriptorError, match="spatial, global"):
+        build_index(tmp_path / "index", [photos], descriptor="local")
+    assert not (tmp_path / "index").exists()
+    build_index(tmp_path / "index", [photos], descriptor="global")
+    with pytest.raises(IndexFolderError, match=r"global descriptors.*--rebuild"):
+        build_index(tmp_path / "index", [photos], descriptor="spatial")
+    assert build_index(tmp_path / "index", [photos]).added == 0, "it keeps its own"
+    build_index(tmp_path / "index", [photos], descriptor="spatial", rebuild=True)
+    assert Index.open(tmp_path / "index").info().descriptor == "spatial"
 
 
 def test_like_colours_come_first(photos: Path, tmp_path: Path) -> None:
@@ -82,6 +140,9 @@ def test_amounts_can_be_the_question_and_bad_ones_are_refused(photos: Path, tmp_
     lightest[-1] = 0.25
     by_amount = [index.amounts(row)[-1] for row in range(len(index))]
     assert index.search(lightest, limit=1, metric=QBIC)[0].path == index.path(int(np.argmax(by_amount)))
+    # Of the photo's own amounts only the whole is known; rounding them to codes anew moves it little.
+    own = index.search(index.amounts(3), limit=2)
+    assert own[0].path == index.path(3) and own[0].distance < own[1].distance / 10
     for bad in (np.zeros(16), -lightest, lightest * np.nan, lightest[:-1], "".join):
         with pytest.raises((ValueError, TypeError)):
             index.search(bad)
@@ -117,7 +178,7 @@ def test_indexing_twice_gives_the_same_bytes(photos: Path, tmp_path: Path) -> No
 
 def test_one_and_two_workers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Few enough photos for a test, but more than one batch for each worker, and more than are learnt from.
-    monkeypatch.setattr(describe, "_WORTH_WORKERS", 8)
+    monkeypatch.setattr(parallel, "_WORTH_WORKERS", 8)
     monkeypatch.setattr(learn, "LEARNING_PHOTOS", 40)
     for i in range(70):
         make_photo(tmp_path / "photos" / f"{i}.png", i)
@@ -280,7 +341,7 @@ def test_a_collection_of_one_plain_picture_works(tmp_path: Path, pixels: np.ndar
     # Colours are counted in cells of 4 levels, so 256 greys are learnt as 64.
     assert len(report.palette) == len(np.unique(pixels.reshape(-1, 3) // 4, axis=0))
     assert report.palette.mean_error < 0.6
-    for metric in ("sqrt-laplacian", "qbic", "gaussian:3"):
+    for metric in ("cbir", "sqrt-laplacian", "qbic", "gaussian:3"):
         (hit,) = Index.open(tmp_path / "index").search(path, metric=Metric.parse(metric))
         assert hit.distance == 0
         # A picture of another colour is far in the same index, not an error.
@@ -322,7 +383,10 @@ def test_damaged_indexes_are_told_in_one_line_that_names_the_file(photos: Path, 
 
     segment, palette = manifest["segments"][0]["file"], manifest["palette"]
     damages = {
-        "newer": ("manifest.json", edited(version=2).encode(), "newer cbir"),
+        "older": ("manifest.json", edited(version=1).encode(), "older cbir .* --rebuild"),
+        "no descriptor": ("manifest.json", edited(descriptor="local").encode(), "damaged"),
+        "another descriptor": ("manifest.json", edited(descriptor="global").encode(), "damaged"),
+        "newer": ("manifest.json", edited(version=3).encode(), "newer cbir"),
         "cut": ("manifest.json", edited().encode()[:100], "damaged"),
         "not json": ("manifest.json", b"\xff\xfe", "damaged"),
         "deep": ("manifest.json", b"[" * 100_000, "damaged|not the manifest"),
@@ -364,8 +428,8 @@ def test_info_tells_what_is_in_it(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     index = Index.create(tmp_path / "index", [photos], colors=20)
     info = index.info()
-    assert (info.photos, info.unread, info.colors, info.format_version) == (10, 1, 20, 1)
-    assert info.roots == [str(photos)] and info.metric == "sqrt-laplacian:10"
+    assert (info.photos, info.unread, info.colors, info.format_version) == (10, 1, 20, 2)
+    assert info.roots == [str(photos)] and (info.descriptor, info.metric) == ("spatial", "cbir")
     assert info.bytes == sum(len(content) for content in files_of(tmp_path / "index").values())
     assert 0 < info.mean_error < info.p95_error
     assert repr(index) == f"Index({str(tmp_path / 'index')!r}, 10 photos, 20 colours)"

@@ -47,7 +47,8 @@ VALUE = {
     "ends": np.array([5, 10], np.uint64),
     "amounts": np.arange(12, dtype=np.uint16).reshape(2, 6),
     "lab": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),
-    "nothing": np.empty((0, 6), np.uint16),
+    # Of a row that would be longer than the file, as a segment of pictures that could not be read has it.
+    "nothing": np.empty((0, 1 << 20), np.uint8),
     "reasons": ["truncated", "naïve \udcff"],
     "error": 3.5,
     "count": 7,

@@ -11,14 +11,13 @@ from threadpoolctl import threadpool_limits
 
 from cbir.color import lab_of_bytes
 from cbir.errors import MetricError, NotPositiveSemidefiniteError
-from cbir.metric import Metric
 from cbir.quadratic import QuadraticForm
-from cbir.similarity import color_distances, linear
+from cbir.similarity import SIMILARITIES, color_distances, gaussian, laplacian, linear
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=40)
-METRICS = [("linear", False), ("gaussian", False), ("gaussian", True), ("laplacian", False), ("laplacian", True)]
-NAMES = [("sqrt-" if roots else "") + name for name, roots in METRICS]
-each_metric = pytest.mark.parametrize("kind", METRICS, ids=NAMES)
+# A similarity, and whether it is of the amounts' square roots.
+KINDS = [("linear", False), ("gaussian", False), ("gaussian", True), ("laplacian", False), ("laplacian", True)]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=[("sqrt-" if roots else "") + name for name, roots in KINDS])
 EPS = np.finfo(np.float64).eps
 
 
@@ -29,12 +28,17 @@ def one_thread():
         yield
 
 
-def metric_over(kind, lab, reach: float) -> Metric:
+def form_over(kind, lab, reach: float = 0) -> QuadraticForm:
     """`reach` is in L*a*b* units, or for linear a multiple of the largest distance; 0 stands for none."""
     similarity, roots = kind
+    distances = color_distances(lab)
     if similarity == "linear":
-        reach = min(reach * float(color_distances(lab).max()), 1000.0)
-    return Metric(similarity, reach or None, roots)
+        reach *= float(distances.max())
+    return QuadraticForm(SIMILARITIES[similarity](distances, reach or None), one_sum=not roots)
+
+
+def prepared(kind, amounts: np.ndarray) -> np.ndarray:
+    return np.sqrt(amounts) if kind[1] else amounts
 
 
 @st.composite
@@ -57,10 +61,10 @@ def histograms(draw, k: int):
 def cases(draw, kind):
     """A form over a random palette, and three prepared histograms, of which some may be equal."""
     lab = draw(palettes())
-    metric = metric_over(kind, lab, draw(st.sampled_from([0, 1, 3, 10, 40, 200])))
+    form = form_over(kind, lab, draw(st.sampled_from([0, 1, 3, 10, 40, 200])))
     first, second = draw(histograms(len(lab))), draw(histograms(len(lab)))
     third = draw(st.one_of(histograms(len(lab)), st.sampled_from([first, second])))
-    return metric.form(lab), [metric.prepare(amounts) for amounts in (first, second, third)]
+    return form, [prepared(kind, amounts) for amounts in (first, second, third)]
 
 
 def smallest_distance_told_from_zero(form: QuadraticForm) -> float:
@@ -73,7 +77,7 @@ def smallest_distance_told_from_zero(form: QuadraticForm) -> float:
     return math.sqrt(8 * k * np.linalg.norm(form.matrix) * EPS)
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_the_embedded_vectors_are_as_far_apart_as_the_plain_form_says(kind, data):
@@ -82,14 +86,13 @@ def test_the_embedded_vectors_are_as_far_apart_as_the_plain_form_says(kind, data
     assert embedded == pytest.approx(form.distance(h, g), rel=1e-5, abs=smallest_distance_told_from_zero(form))
 
 
-@each_metric
+@each_kind
 @pytest.mark.parametrize("k", [64, 256])
 def test_so_they_are_at_the_sizes_that_are_used(kind, k):
     rng = np.random.default_rng(k)
     lab = lab_of_bytes(rng.integers(0, 256, (k, 3)).astype(np.uint8))
-    metric = metric_over(kind, lab, 0)
-    form = metric.form(lab)
-    amounts = metric.prepare(np.concatenate([rng.dirichlet(np.full(k, 0.1), 60), np.eye(k)[:10]]))
+    form = form_over(kind, lab)
+    amounts = prepared(kind, np.concatenate([rng.dirichlet(np.full(k, 0.1), 60), np.eye(k)[:10]]))
     mapped = form.embed(amounts)
     for i, j in rng.integers(0, len(amounts), (300, 2)):
         assert np.linalg.norm(mapped[i] - mapped[j]) == pytest.approx(
@@ -97,7 +100,7 @@ def test_so_they_are_at_the_sizes_that_are_used(kind, k):
         )
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_the_distance_is_the_sum_over_all_pairs_of_colours(kind, data):
@@ -109,7 +112,7 @@ def test_the_distance_is_the_sum_over_all_pairs_of_colours(kind, data):
     )
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_the_distance_is_a_metric(kind, data):
@@ -121,7 +124,7 @@ def test_the_distance_is_a_metric(kind, data):
     assert h_f <= h_g + g_f + 3 * smallest_distance_told_from_zero(form)
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_histograms_of_different_colours_are_apart(kind, data):
@@ -130,7 +133,7 @@ def test_histograms_of_different_colours_are_apart(kind, data):
     far = np.argwhere(distance > 1)
     assume(len(far))
     i, j = far[data.draw(st.integers(0, len(far) - 1))]
-    form = metric_over(kind, lab, 0).form(lab)
+    form = form_over(kind, lab)
     h, g = np.eye(len(lab))[[i, j]]
     assert form.distance(h, g) ** 2 == pytest.approx(2 * (1 - form.matrix[i, j]), rel=1e-9)
     assert form.distance(h, g) > 0
@@ -154,7 +157,7 @@ def test_with_the_identity_matrix_it_is_the_euclidean_distance(one_sum):
 # --- the embedding
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_the_embedding_has_no_more_columns_than_colours_in_order_of_falling_influence(kind, data):
@@ -168,7 +171,7 @@ def test_the_embedding_has_no_more_columns_than_colours_in_order_of_falling_infl
 
 def test_the_embedding_squared_is_the_matrix():
     lab = lab_of_bytes(np.random.default_rng(1).integers(0, 256, (30, 3)).astype(np.uint8))
-    form = Metric("gaussian", 30.0).form(lab)
+    form = QuadraticForm(gaussian(color_distances(lab), 30.0))
     np.testing.assert_allclose(form.embedding @ form.embedding.T, form.matrix, atol=1e-12)
 
 
@@ -182,9 +185,8 @@ def test_columns_without_influence_are_left_out():
 def test_fewer_axes_give_a_lower_bound_of_the_distance():
     rng = np.random.default_rng(2)
     lab = lab_of_bytes(rng.integers(0, 256, (40, 3)).astype(np.uint8))
-    metric = Metric()
-    form = metric.form(lab)
-    mapped = form.embed(metric.prepare(rng.dirichlet(np.ones(40), 2)))
+    form = QuadraticForm(laplacian(color_distances(lab)))
+    mapped = form.embed(np.sqrt(rng.dirichlet(np.ones(40), 2)))
     bounds = [np.linalg.norm(mapped[0, :m] - mapped[1, :m]) for m in range(mapped.shape[1] + 1)]
     assert bounds == sorted(bounds)
 
@@ -200,7 +202,7 @@ def test_amounts_of_any_shape_are_embedded_row_by_row(shape):
 
 
 def test_over_a_single_colour_all_pictures_are_equal():
-    form = Metric("linear", None, roots=False).form(np.array([[50, 0, 0]], np.float32))
+    form = form_over(("linear", False), np.array([[50, 0, 0]], np.float32))
     assert form.embedding.shape == (1, 0)
     assert form.distance([1.0], [1.0]) == 0
 
@@ -267,7 +269,7 @@ def test_the_repaired_matrix_is_the_nearest_without_negative_eigenvalues():
     np.testing.assert_allclose(QuadraticForm(A, repair=True).matrix, np.diag([2, 0, 0.5]), atol=1e-15)
 
 
-@each_metric
+@each_kind
 @deterministic
 @given(data=st.data())
 def test_a_metric_over_euclidean_distances_is_never_repaired_or_refused(kind, data):

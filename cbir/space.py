@@ -1,0 +1,145 @@
+"""The space of a metric: descriptors become vectors whose Euclidean distance is the quadratic-form distance."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir.color import F32, F64, U8
+from cbir.descriptor import Descriptor
+from cbir.errors import MetricError
+from cbir.metric import DEFAULT_WEIGHTS, WHOLE, Metric
+from cbir.quadratic import QuadraticForm
+from cbir.similarity import SIMILARITIES, color_distances, gaussian
+
+_Float = NDArray[np.floating]
+# Unit roundoff of float32.
+_U = 2.0**-24
+# A photo that lies no further from the mean than this part of the longest reference photo's own length is taken to be
+# the mean: what is left of it is rounding.
+_NO_LENGTH = 1e-6
+# Standard deviations at which spreading ends: what goes further would vanish in single precision, yet not in double,
+# of which small powers make much.
+_CUT_OFF = 11.0
+# Between two vectors of length one at most.
+_FURTHEST = 2.0
+
+
+class Mapped(NamedTuple):
+    """Descriptors as vectors, (n, m) float32, and how far rounding may have moved each, (n,) float32."""
+
+    vectors: F32
+    errors: F32
+
+
+class Space:
+    """What a metric makes of descriptors over one palette.
+
+    `lab` (k, 3) are the palette's colours. `reference` (r, blocks * k) uint8 are descriptors of photos whose mean a
+    centred metric measures from; they belong to an index as its palette does, so that photos that come later change no
+    distance. Without any, the mean is 0. Raises MetricError for a weight of a part that the descriptor does not have.
+    """
+
+    def __init__(self, metric: Metric, lab: _Float, descriptor: Descriptor, reference: U8) -> None:
+        self.metric, self.descriptor = metric, descriptor
+        weights = dict(DEFAULT_WEIGHTS[descriptor.name] if metric.weights is None else metric.weights)
+        self._select = _selection(weights, descriptor)
+        self.weights: F64 = np.array(list(weights.values()))
+        distances = color_distances(lab)
+        # Amounts have one sum, also less a mean; their powers, parts of photos, and what is divided by a length do not.
+        centred = metric.centred and len(reference) > 0
+        one_sum = metric.power == 1 and weights.keys() == {WHOLE} and metric.centred == centred
+        self.form = QuadraticForm(SIMILARITIES[metric.similarity](distances, metric.reach), one_sum=one_sum)
+        self._spread: F64 | None = None
+        if metric.spread:
+            near = gaussian(distances, metric.spread)
+            near[distances > _CUT_OFF * metric.spread] = 0.0
+            self._spread = near / near.sum(axis=1, keepdims=True)
+        self._mean = np.zeros((len(weights), len(lab)))
+        self._shortest = 0.0
+        if centred:
+            powers = self._powers(self.descriptor.shares(reference))
+            self._mean = powers.mean(axis=0)
+            lengths = np.linalg.norm(self._map(powers, self.form.embedding), axis=-1)
+            self._shortest = _NO_LENGTH * float(lengths.max())
+
+    def prepare(self, codes: U8) -> F64:
+        """What the form is taken of: descriptors (..., blocks * k) to (..., histograms, k) float64."""
+        x = self._powers(self.descriptor.shares(codes)) - self._mean
+        if not self.metric.centred:
+            return x
+        length = np.sqrt(self._squares(x))[..., None, None]
+        return np.divide(x, length, out=np.zeros_like(x), where=length > self._shortest)
+
+    def distance(self, h: U8, g: U8) -> float:
+        """The plain form between two descriptors, (blocks * k,) each. Of equal descriptors it is exactly 0."""
+        return self.prepared_distance(self.prepare(h), self.prepare(g))
+
+    def prepared_distance(self, x: F64, y: F64) -> float:
+        """The same of descriptors that `prepare` has been over, (histograms, k) each."""
+        return math.sqrt(float(self._squares(x - y)))
+
+    def embed(self, codes: U8) -> F64:
+        """Map descriptors (..., blocks * k) to vectors (..., m) float64 whose Euclidean distance is this distance."""
+        return np.asarray(self._map(self.prepare(codes), self.form.embedding), np.float64)
+
+    def embed_fast(self, codes: U8) -> Mapped:
+        """The vectors of `embed` in single precision, of (n, blocks * k)."""
+        x = self._powers(self.descriptor.shares(codes, np.float32)) - self._mean.astype(np.float32)
+        vectors = self._map(x, self.form.embedding.astype(np.float32))
+        error = self._rounding()
+        if not self.metric.centred:
+            return Mapped(vectors, np.full(len(codes), error, np.float32))
+        length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        np.divide(vectors, length[:, None], out=vectors, where=length[:, None] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = np.where(length > error, 2 * error / (length - error) + 8 * _U, _FURTHEST)
+        return Mapped(vectors, np.minimum(errors, _FURTHEST).astype(np.float32))
+
+    def _squares(self, x: F64) -> F64:
+        """`sum over histograms of weight x^T A x`: (..., histograms, k) to (...)."""
+        squares = ((x @ self.form.matrix) * x).sum(axis=-1) @ self.weights
+        return np.asarray(np.maximum(squares, 0.0))
+
+    def _powers(self, shares: _Float) -> _Float:
+        """`(S h)^power` of each histogram: (..., blocks, k) to (..., histograms, k), the dtype stays."""
+        if self._select is not None:
+            shares = self._select.astype(shares.dtype) @ shares
+        if self._spread is not None:
+            shares = shares @ self._spread.astype(shares.dtype)
+        if self.metric.power == 0.25:
+            return np.sqrt(np.sqrt(shares))
+        return np.sqrt(shares) if self.metric.power == 0.5 else shares**self.metric.power
+
+    def _map(self, x: _Float, embedding: _Float) -> NDArray[np.floating]:
+        roots = np.sqrt(self.weights).astype(x.dtype)[:, None]
+        mapped = (x * roots).reshape(-1, x.shape[-1]) @ embedding
+        return mapped.reshape(*x.shape[:-2], -1)
+
+    def _rounding(self) -> float:
+        """How far from exact a vector in single precision can be, before its length is divided by.
+
+        A sum of n products is off by at most (n + 2) u times the sum of their sizes (Higham 2002, section 3.1). Shares
+        take sums of up to 3 k terms, spreading one of k and mapping one of k, which with powers and differences makes
+        5 k + 16; x is at most k^(1/2 - power) long, or 1; the mean, which is taken off, is no longer.
+        """
+        k = len(self.form.matrix)
+        longest = 2 * math.sqrt(float(self.weights.sum())) * k ** max(0.0, 0.5 - self.metric.power)
+        return float((5 * k + 16) * _U * longest * np.linalg.norm(self.form.embedding))
+
+
+def _selection(weights: dict[str, float], descriptor: Descriptor) -> F64 | None:
+    """Which blocks make up each histogram that has a weight, (histograms, blocks) of 0 and 1; None: just the blocks."""
+    parts = {block: (block,) for block in descriptor.blocks} | {WHOLE: descriptor.areas[0]}
+    if unknown := weights.keys() - parts.keys():
+        raise MetricError(
+            f"this index is of the {descriptor.name} descriptor, which does not tell "
+            f"{', '.join(map(repr, sorted(unknown)))}; it tells {', '.join(parts)}"
+        )
+    chosen = [parts[name] for name in weights]
+    if chosen == [(block,) for block in descriptor.blocks]:
+        return None
+    return np.array([[block in one for block in descriptor.blocks] for one in chosen], np.float64)
