@@ -34,8 +34,10 @@ def main() -> int:
         text = renewed(README.read_text(encoding="utf-8"), folder)
         draw_terminal(_DRAWN[0], folder / _DRAWN[1])
         for name in sorted(set(_PICTURE.findall(text))):
-            shutil.copy(folder / name, ROOT / "docs" / name)
-            print(f"docs/{name}")
+            # Curves of the labelled sets are drawn by the benchmarks.
+            if (folder / name).exists():
+                shutil.copy(folder / name, ROOT / "docs" / name)
+                print(f"docs/{name}")
     README.write_text(text, encoding="utf-8")
     print(README.name)
     return 0

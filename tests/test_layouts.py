@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.layouts import LAYOUTS, LabelledSet, LayoutError, read_layout
+from cbir.evaluation.layouts import LAYOUTS, LabelledSet, LayoutError, read_layout
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -1,15 +1,18 @@
-"""The commands: index, search, quantize, palette, info."""
+"""The commands: index, search, evaluate, quantize, palette, info."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cbir import __version__
 from cbir.cli.shell import BAD_USAGE, SKIPPED, OneLineErrors, printable, shown_path, tell
+
+if TYPE_CHECKING:
+    from cbir.metric import Metric
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -27,6 +30,13 @@ class Algorithm(StrEnum):
     kmeans = "kmeans"
 
 
+class DescriptorName(StrEnum):
+    """What is kept of each photo."""
+
+    spatial = "spatial"
+    global_ = "global"
+
+
 class HitFormat(StrEnum):
     """How hits are printed."""
 
@@ -35,6 +45,23 @@ class HitFormat(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     paths = "paths"
+
+
+class EvaluationFormat(StrEnum):
+    """How the figures of an evaluation are printed."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+
+
+class LayoutName(StrEnum):
+    """How the labels of photos are told by their paths."""
+
+    folders = "folders"
+    hundreds = "hundreds"
+    ukbench = "ukbench"
+    holidays = "holidays"
 
 
 class PaletteFormat(StrEnum):
@@ -59,6 +86,18 @@ IndexOption = Annotated[
         "--index", envvar="CBIR_INDEX", metavar="NAME|DIR", help="The index: a name below indexes/, or a folder."
     ),
 ]
+MetricOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:RANGE][,SETTING=VALUE]...",
+        help="The distance. NAME: cbir, the default; qbic, as QBIC published it; or [sqrt-]laplacian, gaussian or "
+        "linear, the form over whole photos' amounts or their roots. RANGE: of similar colours, in Delta E. "
+        "SETTING: power, spread, centred, or a weight: of whole, smooth, mixed, busy, top, middle, bottom, centre.",
+    ),
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
 
 
@@ -82,16 +121,19 @@ def index(
     index: IndexOption = None,
     colors: Annotated[
         int | None,
-        typer.Option(
-            "--colors", "-k", min=1, max=1024, help="Colours of the palette; 256 unless the index has others."
-        ),
+        typer.Option("--colors", "-k", min=1, max=1024, help="Colours of the palette; 64 unless the index has others."),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default.")
-    ] = None,
+    jobs: JobsOption = None,
     algorithm: Annotated[
         Algorithm | None,
         typer.Option(help="How the palette is learnt: minibatch (default), or kmeans, which is slower."),
+    ] = None,
+    descriptor: Annotated[
+        DescriptorName | None,
+        typer.Option(
+            help="What is kept of each photo: spatial (default), which also tells in how busy a place and where a "
+            "colour is; or global, the plain histogram alone."
+        ),
     ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Forget the old index, all of it: learn and decode PATH... anew.")
@@ -114,6 +156,7 @@ def index(
             paths,
             colors=colors,
             algorithm=algorithm.value if algorithm else None,
+            descriptor=descriptor.value if descriptor else None,
             jobs=jobs,
             rebuild=rebuild,
             progress=progress,
@@ -150,14 +193,11 @@ def search(
     index: IndexOption = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many photos to show.")] = 10,
     format: Annotated[HitFormat, typer.Option(help="How to print the hits.")] = HitFormat.table,
-    metric: Annotated[
-        str,
-        typer.Option(
-            metavar="[sqrt-]NAME[:RANGE]",
-            help="The distance: laplacian, gaussian or linear similarity of colours, with its range in Delta E, on "
-            "amounts or on their square roots; or qbic, the form as QBIC published it.",
-        ),
-    ] = "sqrt-laplacian:10",
+    metric: MetricOption = "cbir",
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="Rank the first 1,000 anew by which of them are like one another too."),
+    ] = False,
 ) -> None:
     """Rank the photos of an index by how much their colours are like those of QUERY.
 
@@ -165,17 +205,62 @@ def search(
     """
     from cbir.cli.hits import print_hits
     from cbir.cli.places import find_index
-    from cbir.errors import MetricError
     from cbir.index import Index
-    from cbir.metric import Metric
 
-    try:
-        chosen = Metric.parse(metric)
-    except MetricError as error:
-        raise typer.BadParameter(str(error), param_hint="--metric") from error
+    chosen = _metric(metric)
     opened = Index.open(find_index(index))
-    hits = opened.search(query, limit, chosen)
+    hits = opened.search(query, limit, chosen, rerank=rerank)
     print_hits(format.value, query, opened, str(chosen), hits)
+
+
+@app.command(epilog="Example: cbir evaluate ./flowers --curves curves.png --worst worst.png")
+def evaluate(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder of labelled photos, or an index of one.")],
+    transforms: Annotated[
+        bool,
+        typer.Option(
+            "--transforms", help="Ask with altered copies of the photos, which need no labels, for their originals."
+        ),
+    ] = False,
+    index: IndexOption = None,
+    layout: Annotated[
+        LayoutName | None, typer.Option(help="How the labels are told by the paths; the one that fits unless told.")
+    ] = None,
+    metric: MetricOption = "cbir",
+    rerank: Annotated[bool, typer.Option("--rerank", help="Evaluate the second pass of search --rerank too.")] = False,
+    rivals: Annotated[
+        bool, typer.Option("--rivals/--no-rivals", help="Rank the same photos as others do, too.")
+    ] = True,
+    format: Annotated[EvaluationFormat, typer.Option(help="How to print the figures.")] = EvaluationFormat.table,
+    curves: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw precision and recall, as .png or .svg.")
+    ] = None,
+    worst: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show the worst searches with their hits, as a picture.")
+    ] = None,
+    force: ForceOption = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the altered copies and of the intervals' bootstrap.")] = 0,
+    jobs: JobsOption = None,
+) -> None:
+    """Measure how well photos are ranked, beside what others use, on photos whose classes are known.
+
+    Every photo asks for the others of its class. A folder is first indexed as by `cbir index`, or its index brought
+    up to date. Layouts: folders (a folder for each class), hundreds (0.jpg to 999.jpg, a hundred to a class), ukbench
+    (four to a class), holidays. Intervals of 95 % are by bootstrap over the searches. What cannot be measured is
+    listed and left out.
+    """
+    from cbir.cli.evaluation import Pictures, run_altered, run_labelled
+
+    chosen = _metric(metric)
+    if transforms:
+        for option, given in {"--layout": layout, "--rerank": rerank, "--curves": curves, "--worst": worst}.items():
+            if given:
+                raise typer.BadParameter("is of no use with --transforms, which needs no labels", param_hint=option)
+        run_altered(path, index, chosen, rivals, format.value, seed, jobs)
+        return
+    pictures = Pictures(curves, worst, force)
+    named = layout.value if layout else None
+    run_labelled(path, index, named, chosen, rerank, rivals, format.value, pictures, seed, jobs)
 
 
 @app.command(epilog="Example: cbir quantize photo.jpg -k 8 --side-by-side")
@@ -269,6 +354,7 @@ def info(
         "index": facts.folder,
         "photos": f"{facts.photos:,}, and {facts.unread:,} pictures that could not be read",
         "from": ", ".join(shown_path(root) for root in facts.roots),
+        "descriptor": facts.descriptor,
         "colours": f"{facts.colors}, learnt from {facts.learnt_photos:,} photos by {facts.algorithm}",
         "colour error": f"{facts.mean_error:.2f} on average, 95 % below {facts.p95_error:.2f} (Delta E 1976)",
         "metric": f"{facts.metric} unless search is told another",
@@ -278,3 +364,13 @@ def info(
     }
     for label, value in rows.items():
         typer.echo(f"{label:13}{printable(value)}")
+
+
+def _metric(text: str) -> Metric:
+    from cbir.errors import MetricError
+    from cbir.metric import Metric
+
+    try:
+        return Metric.parse(text)
+    except MetricError as error:
+        raise typer.BadParameter(str(error), param_hint="--metric") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -62,6 +62,13 @@ def size(count: float) -> str:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress | None]:
     """A bar with rate and time left on standard error while it is a terminal; else None."""
+    with stage_bar() as tell:
+        yield None if tell is None else lambda done, total: tell(what, done, total)
+
+
+@contextmanager
+def stage_bar() -> Iterator[Callable[[str, int, int], None] | None]:
+    """The same for work in stages, each with a bar of its own: it is told what is done, how much, and of how much."""
     if not is_terminal(sys.stderr):
         yield None
         return
@@ -76,5 +83,13 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        task, stage = bars.add_task("", total=None), ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal task, stage
+            if what != stage:
+                bars.remove_task(task)
+                task, stage = bars.add_task(what, total=total), what
+            bars.update(task, completed=done, total=total)
+
+        yield tell

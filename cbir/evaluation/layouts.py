@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from cbir.errors import CbirError
 from cbir.find import find_pictures
 
 
-class LayoutError(ValueError):
+class LayoutError(CbirError, ValueError):
     """A folder cannot be read as a labelled set; one line that names it and the known layouts."""
 
 
@@ -85,13 +86,24 @@ def read_layout(folder: str | os.PathLike[str], layout: str | None = None) -> La
     a layout that is named is not questioned. Raises LayoutError if none fits, several do, or the name is not known.
     """
     top = Path(os.path.abspath(folder))
-    if layout is not None and layout not in LAYOUTS:
-        raise _error(top, f"there is no layout {layout!r}")
+    _check_name(top, layout)
     if not top.is_dir():
         raise _error(top, "not a folder")
     found, skipped = find_pictures([top])
-    photos = sorted(Path(one.path) for one in found)
-    unseen = [(Path(one.path), one.reason) for one in skipped]
+    return label_photos(
+        top, [Path(one.path) for one in found], [(Path(one.path), one.reason) for one in skipped], layout
+    )
+
+
+def label_photos(
+    top: Path, photos: Sequence[Path], unseen: Sequence[tuple[Path, str]], layout: str | None = None
+) -> LabelledSet:
+    """The same of photos below `top` that are known already, of which there need be no files any more.
+
+    `unseen` are files that are left out to begin with, and why.
+    """
+    _check_name(top, layout)
+    photos, unseen = sorted(photos), list(unseen)
     if layout is not None:
         return _label(top, photos, unseen, layout)
     if not photos:
@@ -122,6 +134,11 @@ def _only_fit(top: Path, readings: list[LabelledSet]) -> LabelledSet:
         # As when the photos lie one folder further down than was said; every ranking would then be perfect.
         raise _error(top, f"as {fits[0].layout} all photos would have one label, {fits[0].labels[0]!r}")
     return fits[0]
+
+
+def _check_name(top: Path, layout: str | None) -> None:
+    if layout is not None and layout not in LAYOUTS:
+        raise _error(top, f"there is no layout {layout!r}")
 
 
 def _error(top: Path, problem: str) -> LayoutError:
