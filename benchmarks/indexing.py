@@ -45,7 +45,7 @@ def run(work: Path) -> None:
                 )
             )
     head = ("photos", "workers", "bare decode", "index", "ratio", "index in all", "again", "bytes a photo")
-    table("Indexing (best of 3; in all: with learning 256 colours)", (*head, "colour error, mean / 95 %"), rows)
+    table("Indexing (best of 3; in all: with learning the palette)", (*head, "colour error, mean / 95 %"), rows)
 
 
 def _bare_loop(paths: list[str], jobs: int) -> float:

@@ -17,11 +17,11 @@ Algorithm = Literal["minibatch", "kmeans"]
 
 # The similarity matrix has k x k entries; 1024 colours are already finer than the eye needs over a collection.
 MAX_COLORS = 1024
-# Mini-batches find a start and full k-means passes settle it. With few colours the start decides much, so the best of
-# three tries counts; with many it hardly matters. On four sets of photos and 8 to 256 colours the mean colour error
-# was then 0.2 % above full k-means' on average and 4 % at most.
+# Mini-batches find a start and full k-means passes settle it. The fewer colours, the more the start decides: the best
+# of three tries counts, of 64 colours the best of two, of more than that one has to do. On four sets of photos and 8 to
+# 256 colours the mean colour error was 0.1 % above full k-means' on average, 1.3 % at most.
 _SETTLING_PASSES = 10
-_TRIES, _FEW_COLORS = 3, 64
+_MOST_TRIES, _COLORS_TRIED = 3, 128
 _SEED = 0
 # Colours that are labelled at a time, which bounds the memory.
 _CHUNK = 1 << 18
@@ -175,7 +175,7 @@ def _minibatch(points: F32, weights: F64, k: int) -> F32:
         settled = KMeans(k, init=rough.cluster_centers_, n_init=1, max_iter=_SETTLING_PASSES)
         return settled.fit(points, sample_weight=weights)
 
-    tries = _TRIES if k <= _FEW_COLORS else 1
+    tries = max(1, min(_MOST_TRIES, _COLORS_TRIED // k))
     best = min((attempt(_SEED + i) for i in range(tries)), key=lambda fitted: float(fitted.inertia_))
     return np.asarray(best.cluster_centers_, np.float32)
 
@@ -199,7 +199,7 @@ def _reproducibly(cluster: Callable[[F32, F64, int], F32]) -> Callable[[F32, F64
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1), warnings.catch_warnings():
-            # Ten passes are meant not to converge.
+            # So few passes are meant not to converge.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return cluster(points, weights, k)
 

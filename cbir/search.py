@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ def nearest_rows(space: Space, parts: Sequence[U8], query: U8, limit: int) -> li
     """
     if not any(map(len, parts)):
         return []
-    with one_thread() if sum(map(len, parts)) <= _BLOCK else nullcontext():
+    with one_thread():
         least, most = (np.concatenate(bounds) for bounds in zip(*_bounds(space, parts, query), strict=True))
     last = np.partition(most, min(limit, len(most)) - 1)[min(limit, len(most)) - 1]
     candidates = np.flatnonzero(least <= last)
