@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
-from math import isqrt
+from math import sqrt
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
@@ -48,7 +48,7 @@ PICTURE_SUFFIXES = frozenset(
     )
 )
 # Enough for the shares of a few hundred colours, at a fraction of the cost of a photo in full.
-WORKING_PIXELS = 1 << 14
+WORKING_PIXELS = 1 << 15
 # Larger files than this are no photos; a limit keeps a hostile one from filling the memory.
 _MAX_FILE_BYTES = 1 << 30
 _EXIF_ORIENTATION = 0x0112
@@ -85,12 +85,22 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
 
 
 def read_working_picture(path: str | os.PathLike[str]) -> Picture:
-    """Decode a picture file just large enough to count its colours: 16,384 to 65,535 pixels, or all if it has fewer.
+    """Decode a picture file just large enough to count its colours: at most 32,768 pixels, all if it has fewer.
+
+    Always the same number, so that a photo is described alike at whatever size it was saved.
 
     JPEGs are scaled by the decoder, the rest by averaging, which moves colours a little at edges and in texture.
     Raises PictureError with the reason.
     """
     return _read(os.fspath(path), working=True)
+
+
+def on_white(picture: Picture) -> U8:
+    """A picture's pixels, (height, width, 3) uint8, as they look on white paper where it is transparent."""
+    if picture.alpha is None:
+        return picture.pixels
+    share = picture.alpha[..., None] / 255.0
+    return np.asarray(np.rint(picture.pixels * share + 255 * (1 - share)), np.uint8)
 
 
 def reduced(pixels: U8) -> U8:
@@ -161,13 +171,17 @@ def _decode(file: IO[bytes], working: bool) -> Picture:
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """Both sides divided by a whole number, so that 16,384 to 65,535 pixels are left."""
-    width, height = image.size
-    factor = max(1, isqrt(width * height // WORKING_PIXELS))
-    # Sides are rounded up, which matters for pictures a few pixels high.
-    while -(-width // factor) * -(-height // factor) >= 4 * WORKING_PIXELS:
-        factor += 1
-    return image.reduce(factor)
+    """At most `WORKING_PIXELS`, in the same aspect ratio."""
+    from PIL.Image import Resampling
+
+    factor = sqrt(WORKING_PIXELS / (image.width * image.height))
+    if factor >= 1:
+        return image
+    width, height = max(1, int(image.width * factor)), max(1, int(image.height * factor))
+    # Of a picture that is a line one side stays a pixel.
+    width = max(1, min(width, WORKING_PIXELS // height))
+    height = min(height, WORKING_PIXELS // width)
+    return image.resize((width, height), Resampling.BILINEAR)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -22,6 +22,7 @@ from cbir.indexing import Progress, build_index
 from cbir.manifest import Manifest, SegmentEntry
 from cbir.metric import DEFAULT, Metric
 from cbir.palette import Algorithm, Palette
+from cbir.quadratic import one_thread
 from cbir.rerank import POOL, second_pass
 from cbir.search import nearest_rows
 from cbir.segment import Segment, load_palette
@@ -177,7 +178,7 @@ class Index:
         or amounts, (k,) non-negative, of which only the whole is known, so photos are compared as a whole. Photos at
         one distance are ordered by their paths, but a photo that is itself the query, at distance exactly 0, comes
         before its copies. `rerank` orders the first 1,000 anew by how they hang together (see `cbir.rerank`), so their
-        distances do not rise from hit to hit.
+        distances need not rise from hit to hit.
         Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere, MetricError for a
         metric that asks for what the index's descriptor does not tell.
         """
@@ -206,8 +207,10 @@ class Index:
         pool = hits[:POOL]
         if not pool:
             return hits
-        vectors = space.embed(np.stack([self.codes(row) for row, _ in pool]))
-        return [*(pool[i] for i in second_pass(space.embed(query), vectors)), *hits[POOL:]]
+        with one_thread():
+            vectors = space.embed(np.stack([self.codes(row) for row, _ in pool]))
+            order = second_pass(space.embed(query), vectors)
+        return [*(pool[i] for i in order), *hits[POOL:]]
 
     def unread(self) -> list[Skipped]:
         """The pictures that could not be read, and why."""

@@ -16,13 +16,11 @@ from cbir.descriptor import Descriptor
 from cbir.errors import NoPicturesError, PictureError
 from cbir.grid import ColorGrid
 from cbir.palette import Algorithm, Palette
+from cbir.segment import MAX_REFERENCE
 
 # A palette is learnt from all photos, or from this many drawn evenly by chance: their small pictures stay in memory
 # (about 100 KB each) until they can be described, so that no photo is decoded twice.
 LEARNING_PHOTOS = 1024
-# Photos whose descriptors are kept beside the palette, for metrics that measure from a mean: with that of 64 photos all
-# labelled sets ranked as well as with that of all their photos.
-REFERENCE_PHOTOS = 64
 # Pixels of each photo that the palette's error is measured on.
 _PROBED_PIXELS = 512
 _SEED = 0
@@ -73,7 +71,7 @@ def learn_from_files(
     palette.measure(lab_of_bytes(np.concatenate([p for p, _ in probes])), np.concatenate([w for _, w in probes]))
     described = list(describe_pictures(list(pictures.values()), palette, descriptor, jobs))
     results.update(zip(pictures, described, strict=True))
-    spread = np.linspace(0, len(described) - 1, min(len(described), REFERENCE_PHOTOS)).astype(int)
+    spread = np.linspace(0, len(described) - 1, min(len(described), MAX_REFERENCE)).astype(int)
     return Learnt(palette, results, np.stack([described[row] for row in spread]))
 
 

@@ -56,7 +56,9 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
-            raise MetricError(f"there is no similarity {self.similarity!r}; use one of {', '.join(SIMILARITIES)}")
+            raise MetricError(
+                f"there is no similarity {self.similarity[:40]!r}; use cbir, qbic, or one of {', '.join(SIMILARITIES)}"
+            )
         if self.reach is None and self.similarity != "linear":
             object.__setattr__(self, "reach", DEFAULT_REACH)
         if self.reach is not None and not 0 < self.reach <= MAX_REACH:
@@ -101,7 +103,7 @@ class Metric:
             base["reach"] = _number(text, reach)
         weights: dict[str, float] = {}
         for setting in settings:
-            key, equals, value = setting.partition("=")
+            key, equals, value = (part.strip() for part in setting.partition("="))
             if not key or not equals:
                 raise MetricError(f"{text!r} is no metric: {setting!r} is not SETTING=VALUE; write {_EXAMPLE}")
             if key == "similarity":

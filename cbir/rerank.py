@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F64
+from cbir.space import squared_distances
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # Hits that take part; what lies beyond keeps its place. Their distances among themselves are 8 MB.
 POOL = 1000
-# One setting for classes of 4 and of 300 members, measured on seven labelled sets: each photo is joined to at most so
-# many others; the distance to a photo's third neighbour is its scale; joints fade fast beyond the scale, so that in a
-# class of 4 the strangers among the 30 have no say; and of its relevance a photo passes on this share.
+# One setting for classes of 4 and of 300 members, measured on the labelled sets of benchmarks/README.md: each photo is
+# joined to at most so many others; the distance to a photo's third neighbour is its scale; joints fade fast beyond the
+# scale, so that in a class of 4 the strangers among the 30 have no say; and of its relevance a photo passes on a share.
 _NEIGHBORS = 30
 _SCALE_NEIGHBOR = 3
 _STEEPNESS = 8
 _PASSED_ON = 0.95
+# No photo's squared scale is less than this part of the median one.
+_SMALLEST_SCALE = 0.5
 _PRECISION = 1e-10
 
 
@@ -38,18 +41,20 @@ def joints(vectors: F64) -> csr_array:
     """
     from scipy.sparse import csr_array
 
-    squared = _squared_distances(vectors)
+    squared = squared_distances(vectors, vectors)
+    squared = np.maximum(squared, squared.T)
     n = len(vectors)
     np.fill_diagonal(squared, np.inf)
     count = min(_NEIGHBORS, n - 1)
     near = np.argpartition(squared, range(count), axis=1)[:, :count]
     scale = np.take_along_axis(squared, near[:, [min(_SCALE_NEIGHBOR, count) - 1]], axis=1)[:, 0]
+    # A photo with three copies, or the others of a burst, is joined to more than these too.
+    scale = np.maximum(scale, max(_SMALLEST_SCALE * float(np.median(scale)), np.finfo(np.float64).tiny))
     rows, columns = np.repeat(np.arange(n), count), near.reshape(-1)
     is_near = csr_array((np.ones(len(rows), bool), (rows, columns)), shape=(n, n))
     mutual = is_near.multiply(is_near.T).tocoo()
     rows, columns = mutual.coords
-    # Of copies, whose scale is 0, only copies are neighbours.
-    product = np.maximum(np.sqrt(scale[rows] * scale[columns]), np.finfo(np.float64).tiny)
+    product = np.sqrt(scale[rows]) * np.sqrt(scale[columns])
     with np.errstate(over="ignore"):
         weights = np.exp(-((squared[rows, columns] / product) ** (_STEEPNESS / 2)))
     strength = np.sqrt(np.maximum(np.bincount(rows, weights, minlength=n), np.finfo(np.float64).tiny))
@@ -77,8 +82,3 @@ def second_pass(query: F64, hits: F64) -> NDArray[np.intp]:
         return np.arange(len(hits))
     found = relevance(joints(np.vstack([query, hits])), 0)[1:]
     return np.argsort(-found, kind="stable")
-
-
-def _squared_distances(vectors: F64) -> F64:
-    squares = (vectors * vectors).sum(axis=1)
-    return np.asarray(np.maximum(squares[:, None] + squares - 2 * vectors @ vectors.T, 0))

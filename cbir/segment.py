@@ -21,6 +21,9 @@ from cbir.palette import Palette
 
 # Photos in one segment: 29 MB of 448 bytes each. Enough that a million photos open as sixteen files.
 SEGMENT_PHOTOS = 1 << 16
+# Photos whose descriptors are kept beside the palette, for metrics that measure from a mean: with that of 64 photos all
+# labelled sets ranked as well as with that of all their photos.
+MAX_REFERENCE = 64
 _FILE_NAME = re.compile(r"(palette|segment)-[0-9a-f]{16}\.joblib")
 
 
@@ -184,6 +187,8 @@ def load_palette(folder: Path, name: str, blocks: int) -> tuple[Palette, U8]:
         _check(lab, np.float32, (None, 3))
         reference = value["reference"]
         _check(reference, np.uint8, (None, blocks * len(lab)))
+        if len(reference) > MAX_REFERENCE:
+            raise ValueError(f"more than {MAX_REFERENCE} reference photos")
         if not (isinstance(mean, float) and isinstance(p95, float)):
             raise ValueError("not a palette")
         return Palette(lab, mean, p95), reference

@@ -35,12 +35,15 @@ def linear(distance: F64, reach: float | None = None) -> F64:
 
 def gaussian(distance: F64, reach: float | None = None) -> F64:
     """`exp(-(d/reach)^2 / 2)`; positive definite for Euclidean distances. `reach` is 10 unless given."""
-    return np.exp(-0.5 * (distance / (reach or DEFAULT_REACH)) ** 2)
+    # With a range of next to nothing only equal colours are alike.
+    with np.errstate(over="ignore"):
+        return np.exp(-0.5 * (distance / (reach or DEFAULT_REACH)) ** 2)
 
 
 def laplacian(distance: F64, reach: float | None = None) -> F64:
     """`exp(-d/reach)`; positive definite for Euclidean distances. `reach` is 10 unless given."""
-    return np.exp(-distance / (reach or DEFAULT_REACH))
+    with np.errstate(over="ignore"):
+        return np.exp(-distance / (reach or DEFAULT_REACH))
 
 
 # About the distance at which two colours stop being called by one name.

@@ -24,6 +24,10 @@ _NO_LENGTH = 1e-6
 # Standard deviations at which spreading ends: what goes further would vanish in single precision, yet not in double,
 # of which small powers make much.
 _CUT_OFF = 11.0
+# Of fewer photos that differ the mean tells more of these than of what all photos have in common.
+_FEWEST_REFERENCES = 8
+# Squared distances are told in steps of this part of the largest square.
+_DISTANCE_STEP = 1e-12
 # Between two vectors of length one at most.
 _FURTHEST = 2.0
 
@@ -40,17 +44,21 @@ class Space:
 
     `lab` (k, 3) are the palette's colours. `reference` (r, blocks * k) uint8 are descriptors of photos whose mean a
     centred metric measures from; they belong to an index as its palette does, so that photos that come later change no
-    distance. Without any, the mean is 0. Raises MetricError for a weight of a part that the descriptor does not have.
+    distance. Unless eight of them differ, the mean is 0. Raises MetricError for a weight of a part that the descriptor
+    does not have.
     """
 
     def __init__(self, metric: Metric, lab: _Float, descriptor: Descriptor, reference: U8) -> None:
         self.metric, self.descriptor = metric, descriptor
         weights = dict(DEFAULT_WEIGHTS[descriptor.name] if metric.weights is None else metric.weights)
         self._select = _selection(weights, descriptor)
-        self.weights: F64 = np.array(list(weights.values()))
+        # Only their proportions matter; with a sum of one, distances are of one size whatever was written.
+        largest = max(weights.values())
+        self.weights: F64 = np.array([weight / largest for weight in weights.values()])
+        self.weights /= self.weights.sum()
         distances = color_distances(lab)
         # Amounts have one sum, also less a mean; their powers, parts of photos, and what is divided by a length do not.
-        centred = metric.centred and len(reference) > 0
+        centred = metric.centred and len(np.unique(reference, axis=0)) >= _FEWEST_REFERENCES
         one_sum = metric.power == 1 and weights.keys() == {WHOLE} and metric.centred == centred
         self.form = QuadraticForm(SIMILARITIES[metric.similarity](distances, metric.reach), one_sum=one_sum)
         self._spread: F64 | None = None
@@ -109,7 +117,9 @@ class Space:
         if self._select is not None:
             shares = self._select.astype(shares.dtype) @ shares
         if self._spread is not None:
-            shares = shares @ self._spread.astype(shares.dtype)
+            k = shares.shape[-1]
+            # As one product: one for each photo would be slow.
+            shares = (shares.reshape(-1, k) @ self._spread.astype(shares.dtype)).reshape(shares.shape)
         if self.metric.power == 0.25:
             return np.sqrt(np.sqrt(shares))
         return np.sqrt(shares) if self.metric.power == 0.5 else shares**self.metric.power
@@ -129,6 +139,17 @@ class Space:
         k = len(self.form.matrix)
         longest = 2 * math.sqrt(float(self.weights.sum())) * k ** max(0.0, 0.5 - self.metric.power)
         return float((5 * k + 16) * _U * longest * np.linalg.norm(self.form.embedding))
+
+
+def squared_distances(queries: F64, vectors: F64) -> F64:
+    """Squared Euclidean distances between vectors of a space, (q, m) and (n, m) to (q, n) float64.
+
+    By one matrix product, whose rounding is taken off again, so that they are exactly 0 between equal vectors.
+    """
+    squares = (vectors * vectors).sum(axis=1)
+    squared = (queries * queries).sum(axis=1)[:, None] + squares - 2 * queries @ vectors.T
+    step = _DISTANCE_STEP * float(squares.max(initial=0.0)) or 1.0
+    return np.asarray(np.maximum(np.rint(squared / step) * step, 0))
 
 
 def _selection(weights: dict[str, float], descriptor: Descriptor) -> F64 | None:

@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder: Path = options.folder
     try:
+        if not options.photos.is_dir():
+            _tell(f"{options.photos}: not a folder of photos")
+            return 1
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             _tell(f"{folder}: exists and is not an empty folder; name another")
             return 1

@@ -20,12 +20,13 @@ from cbir.evaluation.rankings import (
     by_metric,
     others_on_our_histogram,
     our_rankings,
-    squared_distances,
     with_second_pass,
 )
 from cbir.index import Index
 from cbir.indexing import build_index
 from cbir.metric import DEFAULT, Metric
+from cbir.rerank import second_pass
+from cbir.space import squared_distances
 
 HUES = {"red": "#c03020", "green": "#308040", "blue": "#2050b0"}
 # Six points on a line, in two classes; worked out by hand below.
@@ -88,10 +89,13 @@ def test_the_second_pass_over_a_shared_pool_is_that_of_each_query_alone(monkeypa
     ranking = with_second_pass(Ranking("points", lambda photos: points, squared_distances))
     rows = np.arange(40)
     shared = ranking.orders(points, rows)
-    monkeypatch.setattr("cbir.evaluation.rankings.POOL", 38)
-    alone = ranking.orders(points, rows)
-    # The last of 39 hits is beyond a pool of 38, and a joint to it is missing there; the first hits are the same.
-    assert (shared[:, 0] == alone[:, 0]).mean() > 0.9
+    plainly = Ranking("points", lambda photos: points, squared_distances).orders(points, rows)
+    for row, order, nearest in zip(rows, shared, plainly, strict=True):
+        assert order.tolist() == nearest[second_pass(points[row], points[nearest])].tolist()
+    monkeypatch.setattr("cbir.evaluation.rankings.POOL", 10)
+    for row, order, nearest in zip(rows, ranking.orders(points, rows), plainly, strict=True):
+        assert order[:10].tolist() == nearest[second_pass(points[row], points[nearest[:10]])].tolist()
+        assert order[10:].tolist() == nearest[10:].tolist()
 
 
 def test_our_rankings_are_those_that_a_search_gives(colors):
@@ -191,6 +195,26 @@ def test_photos_of_another_folder_in_the_same_index_have_no_part_in_it(colors):
     assert len(evaluation.photos) == 12
 
 
+def test_of_holidays_only_the_first_of_each_group_asks_and_groups_without_it_are_told(tmp_path):
+    for name in ("100100", "100101", "100102", "100200", "100201", "100301", "100302"):
+        make_photo(tmp_path / "set" / f"{name}.jpg", int(name))
+    index, skipped = indexed(tmp_path / "set")
+    evaluation = evaluate_labelled(index, tmp_path / "set", skipped, against_rivals=False)
+    assert evaluation.layout == "holidays"
+    assert [Path(evaluation.photos[row]).name for row in evaluation.queries] == ["100100.jpg", "100200.jpg"]
+    assert evaluation.unasked == ["1003"]
+
+
+def test_unreadable_photos_do_not_hide_the_layout(tmp_path):
+    for i in range(3):
+        make_photo(tmp_path / "set" / "a" / f"{i}.png", "#c03020")
+        make_photo(tmp_path / "set" / "b" / f"{i}.png", "#2050b0")
+        (tmp_path / "set" / "b" / f"broken-{i}.jpg").write_bytes(b"broken")
+        (tmp_path / "set" / "a" / f"broken-{i}.jpg").write_bytes(b"broken")
+    index, skipped = indexed(tmp_path / "set")
+    assert evaluate_labelled(index, tmp_path / "set", skipped, against_rivals=False).layout == "folders"
+
+
 # Means and intervals.
 
 
@@ -219,6 +243,7 @@ def test_the_worst_searches_come_first_with_their_hits_told_right_or_wrong():
         left_out=[],
         singletons=[],
         empty=[],
+        unasked=[],
         figures=[figures],
         seconds=0.0,
     )
@@ -227,6 +252,12 @@ def test_the_worst_searches_come_first_with_their_hits_told_right_or_wrong():
     assert [(one.path, one.label) for one in worst] == [("c", "odd"), ("d", "even")]
     assert [one.average_precision for one in worst] == pytest.approx([(1 / 4 + 2 / 5) / 2] * 2)
     assert worst[0].hits == [("b", False), ("d", False), ("a", False), ("e", True), ("f", True)]
+
+
+def test_another_seed_draws_other_intervals_of_the_same_means():
+    values = np.random.default_rng(0).uniform(0, 1, 50)
+    one, other = summary.mean_of(values, 1), summary.mean_of(values, 2)
+    assert one.mean == other.mean and (one.low, one.high) != (other.low, other.high)
 
 
 # Altered copies.

@@ -22,7 +22,8 @@ def plain_joints(vectors: np.ndarray) -> np.ndarray:
     n = len(vectors)
     distance = np.array([[np.linalg.norm(a - b) for b in vectors] for a in vectors])
     near = [[j for j in np.argsort(distance[i], kind="stable") if j != i][:30] for i in range(n)]
-    scale = [distance[i, near[i][min(3, n - 1) - 1]] for i in range(n)]
+    third = [distance[i, near[i][min(3, n - 1) - 1]] for i in range(n)]
+    scale = np.sqrt(np.maximum(np.square(third), 0.5 * np.median(np.square(third))))
     weight = np.zeros((n, n))
     for i in range(n):
         for j in near[i]:
@@ -103,6 +104,17 @@ def test_few_hits_are_ranked_too(n):
     hits = np.arange(n, dtype=np.float64)[:, None] + 1
     order = second_pass(np.zeros(1), hits)
     assert sorted(order.tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_copies_and_bursts_keep_their_place_beside_the_query(seed):
+    random = np.random.default_rng(seed)
+    vectors = random.normal(0, 1, (120, 40))
+    query, other = vectors[0], vectors[0] + random.normal(0, 0.1, 40)
+    burst = [other + random.normal(0, spread, 40) for spread in (0, 0, 0, 0, 1e-3, 1e-3, 1e-3)]
+    hits = np.vstack([vectors[1:], other, *burst])
+    hits = hits[np.argsort(np.linalg.norm(hits - query, axis=1), kind="stable")]
+    assert set(second_pass(query, hits)[:8].tolist()) == set(range(8))
 
 
 def test_copies_of_the_query_come_first_and_nothing_is_divided_by_zero():

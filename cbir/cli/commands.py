@@ -92,7 +92,8 @@ MetricOption = Annotated[
         metavar="NAME[:RANGE][,SETTING=VALUE]...",
         help="The distance. NAME: cbir, the default; qbic, as QBIC published it; or [sqrt-]laplacian, gaussian or "
         "linear, the form over whole photos' amounts or their roots. RANGE: of similar colours, in Delta E. "
-        "SETTING: power, spread, centred, or a weight: of whole, smooth, mixed, busy, top, middle, bottom, centre.",
+        "SETTING: similarity, power, spread, centred, or a weight: of whole, smooth, mixed, busy, top, middle, bottom, "
+        "centre.",
     ),
 ]
 JobsOption = Annotated[
@@ -222,7 +223,9 @@ def evaluate(
             "--transforms", help="Ask with altered copies of the photos, which need no labels, for their originals."
         ),
     ] = False,
-    index: IndexOption = None,
+    index: Annotated[
+        str | None, typer.Option("--index", metavar="NAME|DIR", help="Where the index of PATH is, or goes.")
+    ] = None,
     layout: Annotated[
         LayoutName | None, typer.Option(help="How the labels are told by the paths; the one that fits unless told.")
     ] = None,

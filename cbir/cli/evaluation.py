@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from cbir.cli.places import find_index, is_index, place_for_index
 from cbir.cli.shell import printable, shown_path, tell
 from cbir.cli.show import stage_bar
-from cbir.errors import IndexFolderError
+from cbir.errors import IndexFolderError, OutputError
 from cbir.evaluation import summary
 from cbir.evaluation.altered import AlteredEvaluation, evaluate_altered
 from cbir.evaluation.labelled import Evaluation, Progress, evaluate_labelled
@@ -43,6 +44,8 @@ class Pictures:
             check_curves_output(self.curves, self.force)
         if self.worst:
             check_picture_output(self.worst, self.force)
+        if self.curves and self.worst and self.curves.resolve() == self.worst.resolve():
+            raise OutputError(f"{self.worst}: named for both pictures; name two files")
 
     def save(self, evaluation: Evaluation, name: str) -> None:
         """Write them."""
@@ -103,15 +106,16 @@ def run_labelled(
             jobs=jobs,
             progress=progress,
         )
-    name = Path(opened.folder).name
-    pictures.save(evaluation, name)
+    name = Path(os.path.abspath(opened.folder)).name
     for line in _not_in_the_figures(evaluation):
         tell(line)
     if format == "json":
         typer.echo(json.dumps(_labelled_json(evaluation, name, seed), indent=1))
-        return
-    typer.echo(f"{printable(_title(evaluation, name))}; {_counted_out(evaluation)}; {evaluation.seconds:.1f} s")
-    _print([_rankings_table(evaluation, seed), _classes_table(evaluation), _worst_table(evaluation)], format)
+    else:
+        typer.echo(f"{printable(_title(evaluation, name))}; {_counted_out(evaluation)}; {evaluation.seconds:.1f} s")
+        _print([_rankings_table(evaluation, seed), _classes_table(evaluation), _worst_table(evaluation)], format)
+    # Last, so that the figures are there even if a picture cannot be written.
+    pictures.save(evaluation, name)
 
 
 def run_altered(
@@ -142,8 +146,9 @@ def run_altered(
         typer.echo(json.dumps(_altered_json(evaluation, opened.folder, seed), indent=1))
         return
     copies = next(iter(evaluation.ranks.values())).size
+    name = printable(Path(os.path.abspath(opened.folder)).name)
     typer.echo(
-        f"{printable(Path(opened.folder).name)}: {len(evaluation.photos):,} photos, each asked for by altered copies, "
+        f"{name}: {len(evaluation.photos):,} photos, each asked for by altered copies, "
         f"{copies:,} searches; {_count(len(evaluation.left_out), 'file')} left out; {evaluation.seconds:.1f} s"
     )
     _print([_first_table(evaluation, seed), _cases_table(evaluation)], format)
@@ -151,7 +156,7 @@ def run_altered(
 
 def _open(path: str, name: str | None, jobs: int | None, progress: Progress | None) -> Opened:
     """The index that a path is or is of; a folder's is made, or brought up to date."""
-    if name is None and (is_index(Path(path)) or not Path(path).exists()):
+    if is_index(Path(path)) or (name is None and not Path(path).exists()):
         index = Index.open(find_index(path))
         roots = index.info().roots
         if len(roots) != 1:
@@ -179,6 +184,8 @@ def _not_in_the_figures(evaluation: Evaluation) -> Iterator[str]:
         yield f"left out class {label}: one photo only, which has nothing to find"
     for label in evaluation.empty:
         yield f"left out class {label}: no photo that can be read"
+    for label in evaluation.unasked:
+        yield f"class {label} is only there to be found: its photo to search with is missing"
 
 
 def _counted_out(evaluation: Evaluation) -> str:
@@ -196,7 +203,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 def _rankings_table(evaluation: Evaluation, seed: int) -> Table:
     rows, measures = [], list(evaluation.figures[0].values())
-    for one in summary.rankings(evaluation, seed):
+    for one in summary.rankings(evaluation, seed, intervals_of=("mAP",)):
         cells = [one.name]
         for measure in measures:
             cells.append(f"{one.measures[measure].mean:.3f}")
@@ -296,6 +303,7 @@ def _labelled_json(evaluation: Evaluation, name: str, seed: int) -> dict[str, An
         "left_out": [{"path": shown_path(one.path), "reason": one.reason} for one in evaluation.left_out],
         "classes_of_one_photo": evaluation.singletons,
         "classes_without_photos": evaluation.empty,
+        "classes_without_searches": evaluation.unasked,
         "rankings": [
             {
                 "name": one.name,
@@ -319,7 +327,7 @@ def _labelled_json(evaluation: Evaluation, name: str, seed: int) -> dict[str, An
 
 def _altered_json(evaluation: AlteredEvaluation, folder: str, seed: int) -> dict[str, Any]:
     return {
-        "set": Path(folder).name,
+        "set": Path(os.path.abspath(folder)).name,
         "photos": len(evaluation.photos),
         "seed": seed,
         "level": summary.LEVEL,

@@ -45,7 +45,7 @@ class OneLineErrors(TyperGroup):
         except MemoryError:
             _fail("not enough memory; use smaller pictures or fewer of them", FAILED)
         if code == _INTERRUPTED:
-            _fail("interrupted; nothing was changed", _INTERRUPTED)
+            _fail("interrupted; nothing is left half done", _INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F32, U8
-from cbir.decode import Picture, read_picture, reduced
+from cbir.decode import Picture, on_white, read_picture, reduced
 from cbir.describe import describe_picture, process_palette
 from cbir.descriptor import DESCRIPTORS
 from cbir.evaluation.labelled import Progress, decoded_for_rivals, rows_below, tell_nobody
@@ -90,7 +90,7 @@ def altered(path: str | os.PathLike[str], seed: int) -> Iterator[U8]:
 
     Transparency is taken to lie on white paper.
     """
-    pixels = _on_white(read_picture(path))
+    pixels = on_white(read_picture(path))
     longest = max(pixels.shape[:2])
     if longest > LONGEST_SIDE:
         pixels = _scaled(pixels, LONGEST_SIDE / longest)
@@ -122,13 +122,6 @@ def _describe(path: str, seed: int, palette: Palette, descriptor: str, against_r
         if against_rivals:
             by_rivals.append([rival.describe(pixels) for rival in RIVALS])
     return Described(np.stack(codes), tuple(np.stack(one) for one in zip(*by_rivals, strict=True)))
-
-
-def _on_white(picture: Picture) -> U8:
-    if picture.alpha is None:
-        return picture.pixels
-    share = picture.alpha[..., None] / 255.0
-    return np.asarray(np.rint(picture.pixels * share + 255 * (1 - share)), np.uint8)
 
 
 def _scaled(pixels: U8, factor: float) -> U8:

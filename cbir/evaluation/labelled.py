@@ -40,7 +40,8 @@ class Evaluation:
 
     `photos` are in the figures, `labels` (n,) number their classes in the order of `classes`, and `queries` (q,) are
     the rows that were searched with. What is not in the figures is told by `left_out`, files with reasons;
-    `singletons`, classes of one photo, which has nothing to find; and `empty`, folders of classes without any photo.
+    `singletons`, classes of one photo, which has nothing to find; `empty`, folders of classes of which no photo can be
+    read. `unasked` are classes in the figures that no query is of (as in holidays, if its query is missing).
     """
 
     layout: str
@@ -51,6 +52,7 @@ class Evaluation:
     left_out: list[Skipped]
     singletons: list[str]
     empty: list[str]
+    unasked: list[str]
     figures: list[Figures]
     seconds: float
 
@@ -82,6 +84,8 @@ def evaluate_labelled(
     label_of = {str(path): label for path, label in zip(named.photos, named.labels, strict=True)}
     left_out = [Skipped(str(path), reason) for path, reason in named.left_out]
     asked = {str(named.photos[i]) for i in named.queries}
+    # Made first: a metric that cannot be used shall be said before the photos are decoded.
+    rankings = list(our_rankings(index, metric))
     photos, by_rivals = list(label_of), None
     if against_rivals:
         photos, by_rivals, gone = decoded_for_rivals(photos, jobs or cores(), tell)
@@ -97,7 +101,6 @@ def evaluate_labelled(
     )
     classes, labels = np.unique([label_of[path] for path in photos], return_inverse=True)
     queries = np.array([i for i, path in enumerate(photos) if path in asked], np.intp)
-    rankings = list(our_rankings(index, metric))
     if again:
         rankings.insert(1, with_second_pass(rankings[0]))
     if against_rivals:
@@ -111,6 +114,7 @@ def evaluate_labelled(
         left_out=left_out,
         singletons=sorted(label for label, size in sizes.items() if size == 1),
         empty=_empty_classes(top, named, sizes),
+        unasked=sorted(set(classes.tolist()) - {label_of[photos[row]] for row in queries}),
         figures=list(_measured(rankings, known, labels, queries, tell)),
         seconds=time.perf_counter() - started,
     )
@@ -156,8 +160,8 @@ def _measured(
 
 
 def _empty_classes(top: str, named: LabelledSet, sizes: Counter[str]) -> list[str]:
-    """Folders of classes that no photo in the figures came from; other layouts have no folders."""
+    """Folders of classes of which no photo can be read; other layouts have no folders."""
     if named.layout != "folders" or not os.path.isdir(top):
         return []
-    folders = (entry.name for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith("."))
-    return sorted(name for name in folders if not sizes[name])
+    folders = (entry for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False))
+    return sorted(one.name for one in folders if not one.name.startswith(".") and not sizes[one.name])

@@ -108,7 +108,7 @@ def label_photos(
         return _label(top, photos, unseen, layout)
     if not photos:
         raise _error(top, "holds no photos")
-    return _only_fit(top, [_label(top, photos, unseen, name) for name in LAYOUTS])
+    return _only_fit(top, [_label(top, photos, unseen, name) for name in LAYOUTS], len(unseen))
 
 
 def _label(top: Path, photos: list[Path], unseen: list[tuple[Path, str]], layout: str) -> LabelledSet:
@@ -124,11 +124,12 @@ def _label(top: Path, photos: list[Path], unseen: list[tuple[Path, str]], layout
     return LabelledSet(layout, [photo for photo, _ in labelled], [label for _, label in labelled], sorted(left_out))
 
 
-def _only_fit(top: Path, readings: list[LabelledSet]) -> LabelledSet:
+def _only_fit(top: Path, readings: list[LabelledSet], unseen: int) -> LabelledSet:
+    """The one of several readings that fits; of the files left out, `unseen` are so whatever the layout."""
     fits = [one for one in readings if one.photos]
     if len(fits) > 1:
         raise _error(top, f"fits more than one layout, {' and '.join(one.layout for one in fits)}")
-    if not fits or len(fits[0].photos) <= len(fits[0].left_out):
+    if not fits or len(fits[0].photos) <= len(fits[0].left_out) - unseen:
         raise _error(top, "most of its names fit no layout")
     if len(set(fits[0].labels)) == 1:
         # As when the photos lie one folder further down than was said; every ranking would then be perfect.

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F32, F64, U8
-from cbir.decode import read_picture
+from cbir.decode import on_white, read_picture
 from cbir.errors import PictureError
 from cbir.evaluation.rivals import RIVALS, city_block
 from cbir.index import Index
 from cbir.metric import QBIC, Metric
 from cbir.parallel import in_order
 from cbir.rerank import POOL, joints, relevance, second_pass
+from cbir.space import squared_distances
 
-# Squared distances closer than this differ by rounding only; photos that tie stand in the order of their rows.
-_DECIMALS = 12
 _Rows = NDArray[np.intp]
 
 
@@ -54,12 +53,6 @@ class Ranking:
         distances = np.asarray(self.distances(queries, vectors), np.float64)
         own = distances[:, [target]]
         return np.asarray(1 + (distances < own).sum(axis=1) + (distances == own)[:, :target].sum(axis=1))
-
-
-def squared_distances(queries: F64, vectors: F64) -> F64:
-    """Squared Euclidean distances, (q, m) and (n, m) to (q, n) float64, 0 between equal vectors."""
-    squares = (queries * queries).sum(axis=1)[:, None] + (vectors * vectors).sum(axis=1)
-    return np.asarray(np.maximum(np.round(squares - 2 * queries @ vectors.T, _DECIMALS), 0))
 
 
 def by_metric(name: str, index: Index, metric: Metric) -> Ranking:
@@ -109,7 +102,7 @@ def _describe_batch(paths: list[str]) -> list[list[F32] | PictureError]:
 
 def _describe(path: str) -> list[F32] | PictureError:
     try:
-        pixels = read_picture(path).pixels
+        pixels = on_white(read_picture(path))
     except PictureError as error:
         return error
     return [rival.describe(pixels) for rival in RIVALS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ FOUND_WITHIN = 10
 
 
 class Mean(NamedTuple):
-    """A mean over queries and its 95 % confidence interval, by bootstrap over the queries."""
+    """A mean over queries and its 95 % confidence interval, by bootstrap over the queries; NaN where none was asked."""
 
     mean: float
     low: float
@@ -72,15 +74,25 @@ def mean_of(values: F64, seed: int) -> Mean:
     return Mean(mean, *bootstrap_interval(values, LEVEL, seed=seed))
 
 
-def rankings(evaluation: Evaluation, seed: int) -> list[RankingSummary]:
-    """All rankings, in their order."""
+def rankings(evaluation: Evaluation, seed: int, intervals_of: Collection[str] | None = None) -> list[RankingSummary]:
+    """All rankings, in their order; with intervals of all measures, or of some, since they take their time."""
     first = evaluation.figures[0]
-    return [_ranking(figures, None if figures is first else first, seed) for figures in evaluation.figures]
+    return [
+        _ranking(figures, None if figures is first else first, seed, intervals_of) for figures in evaluation.figures
+    ]
 
 
-def _ranking(figures: Figures, first: Figures | None, seed: int) -> RankingSummary:
+def _ranking(
+    figures: Figures, first: Figures | None, seed: int, intervals_of: Collection[str] | None
+) -> RankingSummary:
+    measures = {
+        name: mean_of(values, seed)
+        if intervals_of is None or name in intervals_of
+        else Mean(float(values.mean()), math.nan, math.nan)
+        for name, values in figures.values().items()
+    }
     above = None if first is None else mean_of(figures.average_precision - first.average_precision, seed)
-    return RankingSummary(figures.name, {name: mean_of(v, seed) for name, v in figures.values().items()}, above)
+    return RankingSummary(figures.name, measures, above)
 
 
 def classes(evaluation: Evaluation) -> list[ClassSummary]:
