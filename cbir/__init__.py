@@ -18,6 +18,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cbir.decode import read_picture as read_picture
     from cbir.errors import CbirError as CbirError
+    from cbir.evaluation.altered import evaluate_altered as evaluate_altered
+    from cbir.evaluation.labelled import evaluate_labelled as evaluate_labelled
     from cbir.index import Hit as Hit
     from cbir.index import Index as Index
     from cbir.indexing import build_index as build_index
@@ -32,6 +34,8 @@ _HOMES = {
     "Hit": "index",
     "Index": "index",
     "build_index": "indexing",
+    "evaluate_altered": "evaluation.altered",
+    "evaluate_labelled": "evaluation.labelled",
     "Metric": "metric",
     "Palette": "palette",
     "QuadraticForm": "quadratic",
