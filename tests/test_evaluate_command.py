@@ -77,6 +77,15 @@ def test_the_same_seed_gives_the_same_figures(labelled: Path, run: Run) -> None:
     assert once == run("evaluate", "set", "--format", "json", "--seed", "5").stdout
 
 
+def test_the_folder_that_one_stands_in_has_its_name_and_the_index_made_there_is_no_class(
+    labelled: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(labelled)
+    done = run("evaluate", ".", "--no-rivals", "--format", "json")
+    value = json.loads(done.stdout)
+    assert value["set"] == "set" and value["classes_without_photos"] == ["nothing"]
+
+
 def test_markdown_has_the_tables(labelled: Path, run: Run) -> None:
     text = run("evaluate", "set", "--format", "markdown").stdout
     assert "| ranking | P@1 | P@10 | P@20 | P@100 | mAP | 95 % | ANMRR | mAP above the first's |" in text

@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score
 from cbir.evaluation.measures import (
     average_precision,
     bootstrap_interval,
-    first_relevant_rank,
     nmrr,
     ns_score,
     precision_at,
@@ -59,7 +58,6 @@ def test_a_perfect_ranking_has_the_best_figure_of_every_measure():
     assert average_precision(PERFECT) == 1
     assert nmrr(PERFECT, 3) == 0
     assert ns_score(PERFECT) == 4
-    assert first_relevant_rank(PERFECT) == 1
     assert precision_at_recall(PERFECT, TENTHS).tolist() == [[1.0] * 11]
     assert recall_at(PERFECT)[0, 2] == 1
 
@@ -71,7 +69,6 @@ def test_an_inverted_ranking_has_the_worst():
     # K = min(12, 6) = 6, and no relevant hit is within.
     assert nmrr(INVERTED, 3) == 1
     assert ns_score(INVERTED) == 1
-    assert first_relevant_rank(INVERTED) == 10
     assert precision_at_recall(INVERTED, TENTHS).tolist() == [[3 / 12] * 11]
     assert recall_at(INVERTED)[0, 8] == 0
 
@@ -95,7 +92,6 @@ def test_each_query_of_a_block_is_measured_as_if_alone(relevant):
         average_precision,
         ns_score,
         recall_at,
-        first_relevant_rank,
         lambda r: precision_at(r, 7),
         lambda r: nmrr(r, 60),
         lambda r: precision_at_recall(r, TENTHS),
@@ -104,12 +100,11 @@ def test_each_query_of_a_block_is_measured_as_if_alone(relevant):
         np.testing.assert_array_equal(measure(relevant), np.concatenate([measure(row[None]) for row in relevant]))
 
 
-def test_figures_are_float64_and_ranks_are_whole_numbers():
+def test_figures_are_float64():
     for figures in (precision_at(TREC, 5), average_precision(TREC), nmrr(TREC, 4), ns_score(TREC)):
         assert figures.shape == (1,) and figures.dtype == np.float64
     assert recall_at(TREC).shape == (1, 20) and recall_at(TREC).dtype == np.float64
     assert precision_at_recall(TREC, [0, 0.5]).shape == (1, 2)
-    assert first_relevant_rank(TREC).shape == (1,) and first_relevant_rank(TREC).dtype.kind == "i"
 
 
 @pytest.mark.parametrize(
@@ -118,12 +113,11 @@ def test_figures_are_float64_and_ranks_are_whole_numbers():
         average_precision,
         ns_score,
         recall_at,
-        first_relevant_rank,
         lambda relevant: precision_at(relevant, 2),
         lambda relevant: nmrr(relevant, 2),
         lambda relevant: precision_at_recall(relevant, [0.5]),
     ],
-    ids=["AP", "NS", "recall", "first", "P@n", "NMRR", "interpolated"],
+    ids=["AP", "NS", "recall", "P@n", "NMRR", "interpolated"],
 )
 def test_a_query_without_a_relevant_hit_is_refused_by_its_number(measure):
     with pytest.raises(ValueError, match="query 1 of the block has no relevant hit"):
@@ -210,10 +204,6 @@ def test_a_largest_class_that_is_not_the_largest_is_refused():
 def test_the_ns_score_counts_the_query_and_its_likes_among_the_next_three():
     relevant = rankings([1, 1, 1, 0, 0], [1, 0, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1])
     assert ns_score(relevant).tolist() == [4, 3, 2, 1]
-
-
-def test_the_first_relevant_rank_counts_from_one():
-    assert first_relevant_rank(rankings([1, 0, 1], [0, 1, 1], [0, 0, 1])).tolist() == [1, 2, 3]
 
 
 # --- recall and interpolated precision

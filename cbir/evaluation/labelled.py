@@ -113,7 +113,7 @@ def evaluate_labelled(
         queries=queries,
         left_out=left_out,
         singletons=sorted(label for label, size in sizes.items() if size == 1),
-        empty=_empty_classes(top, named, sizes),
+        empty=_empty_classes(top, named, sizes, os.path.abspath(index.folder)),
         unasked=sorted(set(classes.tolist()) - {label_of[photos[row]] for row in queries}),
         figures=list(_measured(rankings, known, labels, queries, tell)),
         seconds=time.perf_counter() - started,
@@ -159,9 +159,10 @@ def _measured(
         yield measure(ranking, known, labels, queries, tick)
 
 
-def _empty_classes(top: str, named: LabelledSet, sizes: Counter[str]) -> list[str]:
-    """Folders of classes of which no photo can be read; other layouts have no folders."""
+def _empty_classes(top: str, named: LabelledSet, sizes: Counter[str], index: str) -> list[str]:
+    """Folders of classes of which no photo can be read; other layouts have no folders, and an index's is no class."""
     if named.layout != "folders" or not os.path.isdir(top):
         return []
     folders = (entry for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False))
-    return sorted(one.name for one in folders if not one.name.startswith(".") and not sizes[one.name])
+    folders = (one for one in folders if not one.name.startswith(".") and not is_below(index, one.path))
+    return sorted(one.name for one in folders if not sizes[one.name])

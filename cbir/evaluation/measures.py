@@ -94,12 +94,6 @@ def recall_at(relevant: _Relevance) -> F64:
     return np.asarray(relevant.cumsum(axis=1) / _numbers_relevant(relevant)[:, None])
 
 
-def first_relevant_rank(relevant: _Relevance) -> NDArray[np.intp]:
-    """The rank of the first relevant hit, (q,) int, from 1."""
-    _numbers_relevant(relevant)
-    return np.asarray(relevant.argmax(axis=1) + 1)
-
-
 def bootstrap_interval(values: F64, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """A confidence interval of the mean of (q,) values, one a query: percentile bootstrap over queries (Efron 1979).
 

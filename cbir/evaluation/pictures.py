@@ -18,13 +18,13 @@ import numpy as np
 from cbir.color import F64
 from cbir.decode import read_working_picture
 from cbir.errors import MissingExtraError, OutputError, PictureError
+from cbir.evaluation.figures import RECALL_LEVELS
 from cbir.output import check_output, check_picture_output, save_file, save_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL import Image, ImageFont
 
-RECALL_LEVELS: F64 = np.linspace(0, 1, 21)
 CURVE_SUFFIXES = (".png", ".svg")
 
 # Inches, at so many pixels an inch: 1320 x 600 pixels.
