@@ -254,6 +254,10 @@ def test_the_worst_searches_come_first_with_their_hits_told_right_or_wrong():
     assert worst[0].hits == [("b", False), ("d", False), ("a", False), ("e", True), ("f", True)]
 
 
+def test_one_query_alone_has_no_interval():
+    assert summary.mean_of(np.array([0.7]), 0) == (0.7, None, None)
+
+
 def test_another_seed_draws_other_intervals_of_the_same_means():
     values = np.random.default_rng(0).uniform(0, 1, 50)
     one, other = summary.mean_of(values, 1), summary.mean_of(values, 2)

@@ -258,11 +258,11 @@ def _cases_table(evaluation: AlteredEvaluation) -> Table:
 
 
 def _interval(mean: Mean) -> str:
-    return f"{mean.low:.3f}-{mean.high:.3f}"
+    return "" if mean.low is None else f"{mean.low:.3f}-{mean.high:.3f}"
 
 
 def _signed(mean: Mean) -> str:
-    return f"{mean.mean:+.3f} ({mean.low:+.3f} to {mean.high:+.3f})"
+    return f"{mean.mean:+.3f}" + ("" if mean.low is None else f" ({mean.low:+.3f} to {mean.high:+.3f})")
 
 
 def _print(tables: Sequence[Table], format: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -20,11 +19,12 @@ FOUND_WITHIN = 10
 
 
 class Mean(NamedTuple):
-    """A mean over queries and its 95 % confidence interval, by bootstrap over the queries; NaN where none was asked."""
+    """A mean over queries and its 95 % confidence interval, by bootstrap over the queries; None where it was not
+    asked for, or where one query alone tells nothing of it."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 class RankingSummary(NamedTuple):
@@ -67,10 +67,10 @@ class CaseSummary(NamedTuple):
 
 
 def mean_of(values: F64, seed: int) -> Mean:
-    """The mean of one value a query, with its interval (the mean itself where there is but one query)."""
+    """The mean of one value a query, with its interval."""
     mean = float(values.mean())
     if len(values) < 2:
-        return Mean(mean, mean, mean)
+        return Mean(mean)
     return Mean(mean, *bootstrap_interval(values, LEVEL, seed=seed))
 
 
@@ -86,9 +86,7 @@ def _ranking(
     figures: Figures, first: Figures | None, seed: int, intervals_of: Collection[str] | None
 ) -> RankingSummary:
     measures = {
-        name: mean_of(values, seed)
-        if intervals_of is None or name in intervals_of
-        else Mean(float(values.mean()), math.nan, math.nan)
+        name: mean_of(values, seed) if intervals_of is None or name in intervals_of else Mean(float(values.mean()))
         for name, values in figures.values().items()
     }
     above = None if first is None else mean_of(figures.average_precision - first.average_precision, seed)
