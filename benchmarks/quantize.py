@@ -10,7 +10,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from benchmarks.measure import SHARED, seconds, table
 from cbir.color import bytes_of_lab, lab_of_bytes
-from cbir.decode import Picture, read_picture
+from cbir.decode import read_picture
+from cbir.pixels import Picture
 from cbir.quantize import quantize
 
 

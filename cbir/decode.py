@@ -1,28 +1,32 @@
 """From a file to upright sRGB pixels.
 
-Pillow decodes, because it knows all the formats from their content, scales JPEGs while decoding, tells a truncated
-file from a whole one, and brings Little CMS for colour profiles.
+Pillow decodes, because it scales JPEGs while decoding, tells a truncated file from a whole one, and brings Little CMS
+for colour profiles. `cbir.signature` says of which format a file is, and only that decoder is asked. Of several frames
+the first is decoded; the others are not even counted.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import stat
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
-from math import sqrt
-from typing import IO, TYPE_CHECKING, cast
+from threading import Lock
+from typing import IO, TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from cbir.color import U8
-from cbir.errors import PictureError
+from cbir.errors import EMPTY, UNKNOWN_FORMAT, PictureError, RefusedError
+from cbir.icc import jpeg2000_profile
+from cbir.pixels import WORKING_PIXELS, Picture, picture_of, scale_transparent_color, tiff_tag
+from cbir.quiet import NO_WARNINGS, QUIET
+from cbir.signature import HEAD_BYTES, RAW_SUFFIXES, picture_format
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageCms
+    from PIL import Image, ImageFile
 
 # Formats whose decoders only read pixels; EPS and the like, which run programs, are left out on purpose. Phones'
 # multi-picture JPEGs (MPO) come through JPEG.
@@ -38,222 +42,259 @@ _PLUGINS = {
     "JPEG2000": "Jpeg2KImagePlugin",
     "PPM": "PpmImagePlugin",
 }
-PICTURE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "avif", "gif", "tif", "tiff", "bmp", "dib"),
-        *("jp2", "j2k", "jpf", "jpx", "ppm", "pgm", "pbm", "pnm"),
-        # Not read so far, but photos all the same: found, tried, and listed as skipped.
-        *("heic", "heif"),
-    )
-)
-# Enough for the shares of a few hundred colours, at a fraction of the cost of a photo in full.
-WORKING_PIXELS = 1 << 15
-# Larger files than this are no photos; a limit keeps a hostile one from filling the memory.
-_MAX_FILE_BYTES = 1 << 30
+# Libraries that are not always there, and why a file that needs one is skipped without it.
+_EXTRAS = {
+    "pillow_heif": "a HEIF photo, which is read with: pip install 'cbir[heif]'",
+    "rawpy": "a raw photo; its preview is read with: pip install 'cbir[raw]'",
+}
+# Encoders of JPEG 2000 seldom make more smaller versions of a picture than this.
+_MOST_HALVINGS = 5
 _EXIF_ORIENTATION = 0x0112
-# Profiles of one colour space differ by rounding, up to this much of 255.
-_SAME_LEVELS = 3
+# Where Pillow keeps Exif, or what may stand in for it, when it has read a header.
+_EXIF_KEYS = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
+# How a camera was held, in LibRaw's numbers and in those of Exif.
+_EXIF_OF_FLIP = {3: 3, 5: 8, 6: 6}
+_TIFF_TILE_SIDES, _TIFF_DNG = (322, 323), 50706
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Upright sRGB pixels, (height, width, 3) uint8, and their alpha (height, width) uint8, None if all are opaque."""
+class Limits:
+    """What is too large to be a photo, and refused before any pixel is decoded: so many pixels, so large a file.
 
-    pixels: U8
-    alpha: U8 | None = None
+    Decoding takes 4 bytes of memory a pixel, and up to three times as much while the pixels are converted.
+    """
+
+    pixels: int = 250_000_000
+    file_bytes: int = 1 << 30
+
+
+DEFAULT_LIMITS = Limits()
 
 
 def decoder_version() -> str:
     """What decodes: a file that it could not read is tried again when this has changed."""
-    import PIL
+    from importlib.metadata import PackageNotFoundError, version
 
-    return f"Pillow {PIL.__version__}"
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """The formats' names, after their plugins are loaded: `Image.open` loads only a few of them by itself."""
-    for module in set(_PLUGINS.values()):
-        import_module(f"PIL.{module}")
-    return tuple(_PLUGINS)
+    there = []
+    for name in ("Pillow", "pillow-heif", "rawpy"):
+        try:
+            there.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(there)
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Decode a picture file (of several frames the first) in full size. Raises PictureError with the reason."""
-    return _read(os.fspath(path), working=False)
+    return _read(os.fspath(path), False, limits)
 
 
-def read_working_picture(path: str | os.PathLike[str]) -> Picture:
-    """Decode a picture file just large enough to count its colours: at most 32,768 pixels, all if it has fewer.
+def read_working_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Decode a picture file just large enough to count its colours: at most 8,192 pixels, all if it has fewer.
 
     Always the same number, so that a photo is described alike at whatever size it was saved.
 
-    JPEGs are scaled by the decoder, the rest by averaging, which moves colours a little at edges and in texture.
-    Raises PictureError with the reason.
+    JPEG and JPEG 2000 are scaled by the decoder, the rest by averaging, which moves colours a little at edges and in
+    texture. Raises PictureError with the reason.
     """
-    return _read(os.fspath(path), working=True)
+    return _read(os.fspath(path), True, limits)
 
 
-def on_white(picture: Picture) -> U8:
-    """A picture's pixels, (height, width, 3) uint8, as they look on white paper where it is transparent."""
-    if picture.alpha is None:
-        return picture.pixels
-    share = picture.alpha[..., None] / 255.0
-    return np.asarray(np.rint(picture.pixels * share + 255 * (1 - share)), np.uint8)
+# --- the file, and why it is not read
 
 
-def reduced(pixels: U8) -> U8:
-    """Pixels (height, width, 3) uint8 made as small as `read_working_picture` makes a decoded picture."""
-    from PIL import Image
-
-    return np.asarray(_reduced(Image.fromarray(pixels)))
-
-
-def _read(path: str, working: bool) -> Picture:
-    from PIL import Image
-
+def _read(path: str, working: bool, limits: Limits) -> Picture:
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise PictureError(path, "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        if status.st_size == 0:
-            raise PictureError(path, "the file is empty")
-        if status.st_size > _MAX_FILE_BYTES:
-            raise PictureError(path, f"larger than {_MAX_FILE_BYTES >> 30} GiB")
+        _check_file(status, limits)
         with open(path, "rb") as file:
-            return _decode(file, working)
-    except PictureError:
-        raise
-    except OSError as error:
-        raise PictureError(path, _reason(error), lasting=error.errno is None) from error
-    except Image.DecompressionBombError:
-        raise PictureError(path, "more pixels than are safe to decode") from None
+            try:
+                picture = _decode(file, os.path.splitext(path)[1].lower(), working, limits)
+            except Exception:
+                # What a file looks like while it is being written says nothing about it.
+                _check_unchanged(file, status)
+                raise
+            _check_unchanged(file, status)
+            return picture
+    except RefusedError as why:
+        raise PictureError(path, why.reason, why.lasting) from why.__cause__
     except MemoryError:
         raise PictureError(path, "not enough memory to decode it", lasting=False) from None
     # Decoders meet hostile files with every kind of exception; none of them may end a run over a collection.
     except Exception as error:
-        raise PictureError(path, f"damaged ({error})" if str(error) else "damaged") from error
+        of_the_system = isinstance(error, OSError) and error.errno is not None
+        raise PictureError(path, _reason(error), lasting=not of_the_system) from error
 
 
-def _reason(error: OSError) -> str:
-    from PIL import UnidentifiedImageError
+def _check_file(status: os.stat_result, limits: Limits) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if status.st_size == 0:
+        raise RefusedError(EMPTY)
+    if status.st_size > limits.file_bytes:
+        # The next run may have other limits, so that no refusal because of them lasts.
+        raise RefusedError(f"{status.st_size:,} bytes are more than {limits.file_bytes:,}", lasting=False)
 
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture, or of a format that cannot be read"
-    if error.errno is not None:
+
+def _check_unchanged(file: IO[bytes], before: os.stat_result) -> None:
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise RefusedError("changed while it was read", lasting=False)
+
+
+def _check_pixels(kind: str, image: Image.Image, limits: Limits) -> None:
+    sizes = [image.size]
+    if kind == "TIFF":
+        # A tile is decoded as a whole, however little of it lies in the picture.
+        sizes.append(cast("tuple[int, int]", tuple(tiff_tag(image, side, 1) for side in _TIFF_TILE_SIDES)))
+    for width, height in sizes:
+        if width * height > limits.pixels:
+            raise _too_large(f"{width:,} x {height:,} pixels are", limits)
+
+
+def _too_large(what: str, limits: Limits) -> RefusedError:
+    millions, rest = divmod(limits.pixels, 1_000_000)
+    most = f"{limits.pixels:,}" if rest else f"{millions:,} million"
+    return RefusedError(f"{what} more than {most}; raise --max-pixels to read it", lasting=False)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
         return (error.strerror or str(error)).lower()
-    text = str(error) or "damaged"
-    return "truncated" if "truncated" in text.lower() else text
+    text = _one_line(error)
+    if any(words in text.lower() for words in ("truncated", "reached eof", "not enough image data")):
+        return "truncated"
+    if "MAX_TEXT" in text:
+        return "more text, or a larger colour profile, than is safe to unpack"
+    if bits := re.search(r"cannot handle (\d+)-bit layers", text):
+        return f"a JPEG of {bits[1]} bits a channel, which cannot be read"
+    return f"damaged, or of a kind that cannot be read ({text})" if text else "damaged"
 
 
-def _decode(file: IO[bytes], working: bool) -> Picture:
+def _one_line(error: Exception) -> str:
+    """What a decoder says, which may quote the file's own bytes."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:200]
+
+
+# --- the decoder
+
+
+def _decode(file: IO[bytes], suffix: str, working: bool, limits: Limits) -> Picture:
     from PIL import Image
 
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata and of large sizes below its limit; neither is the user's to mend.
-        warnings.simplefilter("ignore")
-        with Image.open(file, formats=_formats()) as opened:
-            if working and opened.format in ("JPEG", "MPO"):
-                scale = next(
-                    s for s in (8, 4, 2, 1) if s == 1 or opened.width * opened.height // s**2 >= WORKING_PIXELS
-                )
-                opened.draft(opened.mode, (max(1, opened.width // scale), max(1, opened.height // scale)))
-            opened.load()
-            image = _upright(_to_srgb(opened))
-        if working:
-            image = _reduced(image)
-    pixels = np.asarray(image)
-    if image.mode != "RGBA":
-        return Picture(pixels)
-    alpha = pixels[..., 3]
-    return Picture(np.ascontiguousarray(pixels[..., :3]), None if alpha.min() == 255 else np.ascontiguousarray(alpha))
-
-
-def _reduced(image: Image.Image) -> Image.Image:
-    """At most `WORKING_PIXELS`, in the same aspect ratio."""
-    from PIL.Image import Resampling
-
-    factor = sqrt(WORKING_PIXELS / (image.width * image.height))
-    if factor >= 1:
-        return image
-    width, height = max(1, int(image.width * factor)), max(1, int(image.height * factor))
-    # Of a picture that is a line one side stays a pixel.
-    width = max(1, min(width, WORKING_PIXELS // height))
-    height = min(height, WORKING_PIXELS // width)
-    return image.resize((width, height), Resampling.BILINEAR)
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit sRGB, RGB or RGBA, by the embedded colour profile if there is one."""
-    from PIL import ImageCms
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        image = _of_16_bits(image)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"samples of 32 bits ({image.mode}) have no known range")
-    alpha = None
-    if image.has_transparency_data:
-        if image.mode not in ("RGBA", "LA"):
-            image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-    base = {"P": "RGB", "RGBA": "RGB", "PA": "RGB", "LA": "L", "1": "L"}.get(image.mode, image.mode)
-    profile = image.info.get("icc_profile")
-    flat = image if image.mode == base else image.convert(base)
-    if profile and flat.mode in ("RGB", "L", "CMYK"):
+    kind = picture_format(file.read(HEAD_BYTES))
+    if kind is None:
+        raise RefusedError(UNKNOWN_FORMAT)
+    with NO_WARNINGS, QUIET if kind in ("TIFF", "RAW") else nullcontext():
         try:
-            transform = _transform_to_srgb(bytes(profile), flat.mode)
-            flat = flat if transform is None else cast("Image.Image", ImageCms.applyTransform(flat, transform))
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            # A broken profile, or one of another kind of colours than the pixels, says nothing about them.
-            pass
-    flat = flat if flat.mode == "RGB" else flat.convert("RGB")
-    if alpha is not None:
-        flat.putalpha(alpha)
-    # The orientation is read from what was opened, which conversion does not keep in every case.
-    flat.info["orientation"] = _orientation(image)
-    return flat
+            return _decode_as(kind, file, suffix, working, limits)
+        except Image.DecompressionBombError:
+            # Pillow's own limit, which may be the lower one, is for all of the process, and not ours to change.
+            with _pillow_limit(limits):
+                return _decode_as(kind, file, suffix, working, limits)
 
 
-def _of_16_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits scaled, not cut, to 8; the one level that a PNG may call transparent becomes alpha."""
+def _decode_as(kind: str, file: IO[bytes], suffix: str, working: bool, limits: Limits) -> Picture:
+    if kind == "RAW" or (kind == "TIFF" and suffix in RAW_SUFFIXES):
+        kind, file = _preview(kind, file)
+    image = _open(kind, file)
+    if kind == "TIFF" and tiff_tag(image, _TIFF_DNG, None):
+        kind, file = _preview(kind, file)
+        image = _open(kind, file)
+    _check_pixels(kind, image, limits)
+    image = _loaded(kind, image, file, working)
+    profile = jpeg2000_profile(file) if kind == "JPEG2000" else image.info.get("icc_profile")
+    return picture_of(image, _orientation(image), profile if isinstance(profile, bytes) else None, working)
+
+
+def _open(kind: str, file: IO[bytes]) -> ImageFile.ImageFile:
+    """Read a file's header, and no more."""
+    file.seek(0)
+    return _opener(kind)(file)
+
+
+@cache
+def _opener(kind: str) -> Callable[[IO[bytes]], ImageFile.ImageFile]:
+    """What opens a format. `Image.open` would try several, and refuse large pictures without telling their size."""
     from PIL import Image
 
-    levels = np.asarray(image)
-    grey = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
-    kept = {key: value for key, value in image.info.items() if key != "transparency"}
-    grey.info.update(kept)
-    return grey
+    if kind == "HEIF":
+        return cast("Callable[[IO[bytes]], ImageFile.ImageFile]", _extra("pillow_heif").HeifImageFile)
+    if kind not in _PLUGINS:
+        raise RefusedError(f"{_a(kind)} file, which cbir cannot read")
+    import_module(f"PIL.{_PLUGINS[kind]}")
+    plugin, _ = Image.OPEN[kind]
+    return lambda file: plugin(file, "")
 
 
-@lru_cache(maxsize=16)
-def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """How to get from a profile's colours to sRGB; None if they are the same. A collection has few different ones."""
-    from PIL import Image, ImageCms
+def _extra(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise RefusedError(_EXTRAS[module]) from None
 
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    transform = ImageCms.buildTransform(
-        source,
-        ImageCms.createProfile("sRGB"),
-        mode,
-        "RGB",
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    if mode == "RGB":
-        # There are dozens of sRGB profiles by as many names; what counts is whether they change colours.
-        steps = np.arange(0, 256, 51, dtype=np.uint8)
-        samples = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
-        converted = np.asarray(ImageCms.applyTransform(Image.fromarray(samples), transform))
-        if np.abs(converted.astype(int) - samples).max() <= _SAME_LEVELS:
-            return None
-    return transform
+
+def _a(kind: str) -> str:
+    """A format's name, which is spelled when read aloud, with its article."""
+    return f"{'an' if kind[0] in 'AEFHILMNORSX' else 'a'} {kind}"
+
+
+def _preview(kind: str, file: IO[bytes]) -> tuple[str, IO[bytes]]:
+    """The largest preview in a raw photo: its format, and a file of its own. A TIFF file that has none stays itself."""
+    from PIL import Image
+
+    rawpy = _extra("rawpy")
+    file.seek(0)
+    try:
+        with rawpy.imread(file) as raw:
+            preview, flip = raw.extract_thumb(), raw.sizes.flip
+    except rawpy.LibRawError as error:
+        if kind == "TIFF":
+            return kind, file
+        raise RefusedError("a raw photo without a preview that can be read") from error
+    if preview.format == rawpy.ThumbFormat.JPEG:
+        # LibRaw adds which way is up, if the camera has not written it into the preview.
+        return "JPEG", io.BytesIO(preview.data)
+    exif = Image.Exif()
+    exif[_EXIF_ORIENTATION] = _EXIF_OF_FLIP.get(flip, 1)
+    bitmap = io.BytesIO()
+    Image.fromarray(preview.data).save(bitmap, "PNG", compress_level=0, exif=exif)
+    return "PNG", bitmap
+
+
+def _loaded(kind: str, image: ImageFile.ImageFile, file: IO[bytes], working: bool) -> ImageFile.ImageFile:
+    """An opened picture with its pixels; for a working picture as few as the decoder can make that are still enough."""
+    if working and kind == "JPEG":
+        scale = next(s for s in (8, 4, 2, 1) if s == 1 or image.width * image.height // s**2 >= WORKING_PIXELS)
+        image.draft(image.mode, (max(1, image.width // scale), max(1, image.height // scale)))
+    elif kind == "PNG":
+        scale_transparent_color(image)
+    elif working and kind == "JPEG2000" and (halvings := _halvings(*image.size)):
+        try:
+            cast("Any", image).reduce = halvings
+            image.load()
+            return image
+        except OSError:
+            # It holds no such small version of itself, or it is damaged, which its full size will tell.
+            image = _open(kind, file)
+    image.load()
+    return image
+
+
+def _halvings(width: int, height: int) -> int:
+    """How often to halve a JPEG 2000 picture of this size while it is decoded."""
+    for halvings in range(_MOST_HALVINGS, 0, -1):
+        scale = 1 << halvings
+        # The decoder rounds sides up and Pillow to the nearest; it refuses the picture if these differ.
+        alike = all((side + scale // 2) // scale == -(-side // scale) for side in (width, height))
+        if alike and width * height >= WORKING_PIXELS * scale**2:
+            return halvings
+    return 0
 
 
 def _orientation(image: Image.Image) -> int:
+    if not any(key in image.info for key in _EXIF_KEYS):
+        return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     # Exif is a whole file format of its own, and damaged Exif raises anything; the picture is fine without.
@@ -261,16 +302,22 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL.Image import Transpose
+_PILLOW = Lock()
 
-    turn = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }.get(image.info["orientation"])
-    return image if turn is None else image.transpose(turn)
+
+@contextmanager
+def _pillow_limit(limits: Limits) -> Iterator[None]:
+    """Pillow's limit of pixels made our own, for one thread at a time."""
+    from PIL import Image
+
+    with _PILLOW:
+        before = Image.MAX_IMAGE_PIXELS
+        # Pillow refuses pictures of more than twice its limit.
+        Image.MAX_IMAGE_PIXELS = (limits.pixels + 1) // 2
+        try:
+            yield
+        except Image.DecompressionBombError as error:
+            count = re.search(r"\d+", str(error))
+            raise _too_large(f"{int(count[0]):,} pixels are" if count else "its pixels are", limits) from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = before

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 # What to do about an index that cannot be read.
 REBUILD = "make it again with: cbir index PHOTOS --rebuild"
+# What to do about a part of it that is damaged.
+REPAIR = "run: cbir check --repair"
+
+
+# Why a file is no picture at all, which is worth a line only if its name says that it is one.
+EMPTY, UNKNOWN_FORMAT = "the file is empty", "not a picture, or of a format that cannot be read"
+NOT_PICTURES = (EMPTY, UNKNOWN_FORMAT)
 
 
 class CbirError(Exception):
@@ -45,6 +52,19 @@ class PictureError(CbirError, ValueError):
 
     def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, bool]]:
         return type(self), (self.path, self.reason, self.lasting)
+
+    @property
+    def not_a_picture(self) -> bool:
+        """Whether the file is no picture of any format that is known."""
+        return self.reason in NOT_PICTURES
+
+
+class RefusedError(Exception):
+    """Why a file is not read, said where its name is not known; see PictureError."""
+
+    def __init__(self, reason: str, lasting: bool = True) -> None:
+        super().__init__(reason)
+        self.reason, self.lasting = reason, lasting
 
 
 class NoPicturesError(CbirError):

@@ -1,23 +1,26 @@
-"""Finding picture files below folders."""
+"""Finding files below folders that may be pictures: whether one is, its content says, which is read later."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
-from cbir.decode import PICTURE_SUFFIXES
+from cbir.signature import PICTURE_SUFFIXES
 
 
-@dataclass(frozen=True)
-class Found:
-    """A picture file as the file system tells of it: absolute path, bytes, and time of change in nanoseconds."""
+class Found(NamedTuple):
+    """A file as the file system tells of it: absolute path, bytes, and time of change in nanoseconds.
+
+    `named` tells whether it is called a picture: by its ending, or because somebody asked for this very file.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,27 @@ class Skipped:
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found], list[Skipped]]:
-    """All picture files below `paths`, each once, in byte order of their absolute paths, and what cannot be read.
+    """All files below `paths`, each once, in byte order of their absolute paths, and what cannot be read.
 
-    Below a folder a picture is a regular file with a picture's ending (links to files are followed, links to folders
-    are not; what begins with a dot is left out). A path that is itself a file counts whatever its ending. Raises
-    FileNotFoundError, naming it, for a path that does not exist.
+    Below a folder that is every regular file, whatever its ending (links to files are followed, links to folders are
+    not; what begins with a dot is left out). Of what is no regular file only that is told as skipped which has a
+    picture's ending. Raises FileNotFoundError, naming it, for a path that does not exist.
     """
     found: dict[str, Found] = {}
     skipped: list[Skipped] = []
     for path in paths:
         top = absolute(path)
-        if not stat.S_ISDIR(os.stat(top).st_mode):
-            _note(top, found, skipped)
+        try:
+            status = os.stat(top)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            skipped.append(Skipped(top, _reason(error)))
             continue
-        for file in _files_below(top, skipped):
-            _note(file, found, skipped)
+        if stat.S_ISDIR(status.st_mode):
+            _find_below(top, found, skipped)
+        else:
+            _note(top, status, True, found, skipped)
     return sorted(found.values(), key=lambda one: os.fsencode(one.path)), skipped
 
 
@@ -57,27 +66,36 @@ def is_below(path: str, top: str) -> bool:
     return path == top or path.startswith(top.rstrip(os.sep) + os.sep)
 
 
-def _note(path: str, found: dict[str, Found], skipped: list[Skipped]) -> None:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        skipped.append(Skipped(path, _reason(error)))
-        return
+def _find_below(top: str, found: dict[str, Found], skipped: list[Skipped]) -> None:
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            skipped.append(Skipped(folder, _reason(error)))
+            continue
+        for entry in visible:
+            _, dot, ending = entry.name.rpartition(".")
+            named = dot + ending.lower() in PICTURE_SUFFIXES
+            try:
+                if not entry.is_dir():
+                    _note(entry.path, entry.stat(), named, found, skipped)
+                elif not entry.is_symlink():
+                    folders.append(entry.path)
+            except OSError as error:
+                if named:
+                    skipped.append(Skipped(entry.path, _reason(error)))
+
+
+def _note(path: str, status: os.stat_result, named: bool, found: dict[str, Found], skipped: list[Skipped]) -> None:
     if stat.S_ISREG(status.st_mode):
-        found[path] = Found(path, status.st_size, status.st_mtime_ns)
-    else:
+        # The same file may be found and be asked for by its own name.
+        known = found.get(path)
+        found[path] = Found(path, status.st_size, status.st_mtime_ns, named or (known is not None and known.named))
+    elif named:
         skipped.append(Skipped(path, "not a regular file"))
-
-
-def _files_below(top: str, skipped: list[Skipped]) -> Iterator[str]:
-    def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(str(error.filename), _reason(error)))
-
-    for folder, folders, files in os.walk(top, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
-                yield os.path.join(folder, name)
 
 
 def _reason(error: OSError) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F64, U8, bytes_of_codes, codes, distinct, lab_of_bytes
-from cbir.decode import Picture, read_picture
+from cbir.decode import read_picture
 from cbir.errors import PaletteError, PictureError
 from cbir.grid import CellCounts
 from cbir.histogram import Swatch, count_labels
 from cbir.output import check_picture_output, save_indexed, save_pixels
 from cbir.palette import Algorithm, Palette, nearest
+from cbir.pixels import Picture
 
 # A palette image has one byte for each pixel.
 MAX_COLORS = 256

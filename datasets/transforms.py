@@ -32,7 +32,7 @@ def make(photos: Path, folder: Path, seed: int = 0) -> Iterator[tuple[str, str, 
     found, skipped = find_pictures([top])
     for one in skipped:
         _tell(f"left out {one.path}: {one.reason}")
-    for file in found:
+    for file in (one for one in found if one.named):
         name = os.path.relpath(file.path, top)
         try:
             yield from _copies(file.path, name, folder, seed)

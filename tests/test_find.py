@@ -55,9 +55,29 @@ def test_pictures_are_in_the_order_of_their_paths_bytes(tmp_path: Path) -> None:
     assert found[:5] == [b"10.jpg", b"9.jpg", b"B.jpg", b"a-b.jpg", b"a.jpg"]
 
 
-def test_the_ending_tells_a_picture_in_small_and_capital_letters(tmp_path: Path) -> None:
-    put(tmp_path, "a.jpg", "b.JPG", "c.JpEg", "d.tiff", "e.PNG", "notes.txt", "film.mp4", "jpg", "f.jpg.txt", "g.eps")
-    assert names(tmp_path) == ["a.jpg", "b.JPG", "c.JpEg", "d.tiff", "e.PNG"]
+CALLED_PICTURES = ["a.jpg", "b.JPG", "c.JpEg", "d.tiff", "e.PNG", "f.heic", "g.NEF", "h.tga", "i.psd", "a.b.c.webp"]
+CALLED_OTHERWISE = ["notes.txt", "film.mp4", "jpg", "f.jpg.txt", "IMG_0001", "photo.", "a.jpg~"]
+
+
+def test_every_file_is_found_whatever_its_ending(tmp_path: Path) -> None:
+    put(tmp_path, *CALLED_PICTURES, *CALLED_OTHERWISE)
+    assert names(tmp_path) == sorted(CALLED_PICTURES + CALLED_OTHERWISE)
+
+
+def test_the_ending_tells_what_is_called_a_picture_in_small_and_capital_letters(tmp_path: Path) -> None:
+    put(tmp_path, *CALLED_PICTURES, *CALLED_OTHERWISE)
+    found, _ = find_pictures([tmp_path])
+    assert {os.path.basename(one.path) for one in found if one.named} == set(CALLED_PICTURES)
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_a_file_that_somebody_asked_for_is_named_also_if_it_is_found_below_a_folder(
+    tmp_path: Path, own_first: bool
+) -> None:
+    put(tmp_path, "scan.dat", "other.dat")
+    tops = [tmp_path / "scan.dat", tmp_path]
+    found, _ = find_pictures(tops if own_first else tops[::-1])
+    assert [one.named for one in found] == [False, True]
 
 
 def test_what_begins_with_a_dot_is_left_out(tmp_path: Path) -> None:
@@ -97,7 +117,7 @@ def test_overlapping_paths_count_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_size_and_time_are_the_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"12345")
     os.utime(tmp_path / "a.jpg", ns=(0, 1_234_567_890_123_456_789))
-    assert find_pictures([tmp_path]) == ([Found(str(tmp_path / "a.jpg"), 5, 1_234_567_890_123_456_789)], [])
+    assert find_pictures([tmp_path]) == ([Found(str(tmp_path / "a.jpg"), 5, 1_234_567_890_123_456_789, True)], [])
 
 
 def test_awkward_names_come_back_exactly(tmp_path: Path) -> None:
@@ -145,8 +165,10 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("never_hangs")
-def test_what_only_looks_like_a_picture_is_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_what_is_only_called_a_picture_is_skipped_with_the_reason(tmp_path: Path) -> None:
     put(tmp_path, "good.jpg")
+    (tmp_path / "broken link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "circle.jpg").symlink_to("circle.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -176,6 +198,23 @@ def test_a_folder_that_may_not_be_read_is_skipped_with_the_reason(tmp_path: Path
         (tmp_path / "secret").chmod(0o700)
     assert [one.path for one in found] == [str(tmp_path / "open" / "b.jpg")]
     assert [(one.path, one.reason) for one in skipped] == [(str(tmp_path / "secret"), "permission denied")]
+
+
+def test_a_path_longer_than_the_system_allows_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    outside = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        # Deeper and deeper, by short steps, until the whole has more than 4,096 bytes.
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        Path("deep.jpg").touch()
+    finally:
+        os.chdir(outside)
+    found, skipped = find_pictures([tmp_path, tmp_path / ("n" * 300 + ".jpg")])
+    assert [os.path.basename(one.path) for one in found] == ["a.jpg"]
+    assert [one.reason for one in skipped] == ["file name too long"] * 2
 
 
 def test_a_folder_whose_name_only_begins_alike_is_not_above() -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from cbir.color import lab_of_bytes
-from cbir.decode import Picture
 from cbir.errors import OutputError, PaletteError, PictureError
 from cbir.palette import Algorithm, Palette
+from cbir.pixels import Picture
 from cbir.quantize import Quantized, palette_of_picture, quantize, quantize_file, reduce_palette
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

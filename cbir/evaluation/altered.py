@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F32, U8
-from cbir.decode import Picture, on_white, read_picture, reduced
+from cbir.decode import read_picture
 from cbir.describe import describe_picture, process_palette
 from cbir.descriptor import DESCRIPTORS
+from cbir.errors import PictureError
 from cbir.evaluation.labelled import Progress, decoded_for_rivals, rows_below, tell_nobody
 from cbir.evaluation.layouts import LayoutError
 from cbir.evaluation.rankings import Described, others_on_our_histogram, our_rankings, rivals
@@ -23,8 +24,8 @@ from cbir.evaluation.transforms import TRANSFORMS, Transform, transformed
 from cbir.find import Skipped, is_below
 from cbir.index import Index
 from cbir.metric import DEFAULT, Metric
-from cbir.palette import Palette
 from cbir.parallel import cores, in_order
+from cbir.pixels import Picture, on_white, reduced
 
 # Photos are altered at no more pixels a side than this, so that grain or a caption means the same for all.
 LONGEST_SIDE = 512
@@ -107,15 +108,17 @@ def _describe_copies(
     index: Index, top: str, photos: list[str], seed: int, jobs: int, against_rivals: bool
 ) -> Iterator[Described]:
     tasks = [(path, seed_of(os.path.relpath(path, top), seed)) for path in photos]
-    return in_order(_describe_batch, tasks, jobs, index.palette.lab, index.descriptor.name, against_rivals)
+    lab, descriptor = index.palette.lab, index.descriptor.name
+    return in_order(_describe, tasks, jobs, lab, descriptor, against_rivals, lost=_lost)
 
 
-def _describe_batch(tasks: list[tuple[str, int]], lab: F32, descriptor: str, against_rivals: bool) -> list[Described]:
-    palette = process_palette(lab.tobytes())
-    return [_describe(path, seed, palette, descriptor, against_rivals) for path, seed in tasks]
+def _lost(task: tuple[str, int], reason: str) -> Described:
+    raise PictureError(task[0], reason)
 
 
-def _describe(path: str, seed: int, palette: Palette, descriptor: str, against_rivals: bool) -> Described:
+def _describe(task: tuple[str, int], lab: F32, descriptor: str, against_rivals: bool) -> Described:
+    path, seed = task
+    palette = process_palette(lab)
     codes, by_rivals = [], []
     for pixels in altered(path, seed):
         codes.append(describe_picture(Picture(reduced(pixels)), palette, DESCRIPTORS[descriptor]))

@@ -80,7 +80,7 @@ class LabelledSet:
 
 
 def read_layout(folder: str | os.PathLike[str], layout: str | None = None) -> LabelledSet:
-    """The photos that `cbir index` would find in `folder`, with their labels by `layout`, or by the one that fits.
+    """The photos in `folder` that are named as such, with their labels by `layout`, or by the one that fits.
 
     A layout fits when it alone labels any photo, labels more than half of them, and tells at least two labels apart;
     a layout that is named is not questioned. Raises LayoutError if none fits, several do, or the name is not known.
@@ -90,9 +90,8 @@ def read_layout(folder: str | os.PathLike[str], layout: str | None = None) -> La
     if not top.is_dir():
         raise _error(top, "not a folder")
     found, skipped = find_pictures([top])
-    return label_photos(
-        top, [Path(one.path) for one in found], [(Path(one.path), one.reason) for one in skipped], layout
-    )
+    photos = [Path(one.path) for one in found if one.named]
+    return label_photos(top, photos, [(Path(one.path), one.reason) for one in skipped], layout)
 
 
 def label_photos(

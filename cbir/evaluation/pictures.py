@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cbir.color import F64
-from cbir.decode import read_working_picture
+from cbir.decode import read_picture
 from cbir.errors import MissingExtraError, OutputError, PictureError
 from cbir.evaluation.figures import RECALL_LEVELS
 from cbir.output import check_output, check_picture_output, save_file, save_pixels
@@ -193,7 +193,7 @@ def _cell(path: str | os.PathLike[str]) -> Image.Image:
     from PIL import Image
 
     try:
-        picture = read_working_picture(path)
+        picture = read_picture(path)
     except PictureError:
         return _unreadable_cell()
     pixels = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])

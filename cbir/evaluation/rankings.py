@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import F32, F64, U8
-from cbir.decode import on_white, read_picture
+from cbir.decode import read_picture
 from cbir.errors import PictureError
 from cbir.evaluation.rivals import RIVALS, city_block
 from cbir.index import Index
 from cbir.metric import QBIC, Metric
 from cbir.parallel import in_order
+from cbir.pixels import on_white
 from cbir.rerank import POOL, joints, relevance, second_pass
 from cbir.space import squared_distances
 
@@ -93,11 +94,7 @@ def _by_rival(i: int) -> Callable[[Described], F32]:
 
 def describe_by_rivals(paths: Sequence[str], jobs: int) -> Iterator[list[F32] | PictureError]:
     """What each of `RIVALS` makes of photo files, in full size as their authors do, in the order of the paths."""
-    return in_order(_describe_batch, paths, jobs)
-
-
-def _describe_batch(paths: list[str]) -> list[list[F32] | PictureError]:
-    return [_describe(path) for path in paths]
+    return in_order(_describe, paths, jobs, lost=PictureError)
 
 
 def _describe(path: str) -> list[F32] | PictureError:
