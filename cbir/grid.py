@@ -6,6 +6,7 @@ occupied cells of a grid, weighted, finds as good a palette many times faster.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -61,9 +62,29 @@ class CellCounts:
         total = counts.sum() or 1.0
         return cls(occupied, counts[occupied] / total, levels[: len(occupied)] / total)
 
+    @classmethod
+    def of_pictures(cls, pictures: Sequence[tuple[U8, U8 | None]]) -> Self:
+        """The sum of `of_pixels` over several small pictures, which is many times faster counted at once."""
+        code = np.concatenate([codes(pixels).reshape(-1) for pixels, _ in pictures])
+        weights = np.concatenate([_weights(pixels, alpha) for pixels, alpha in pictures])
+        cell = _cells(code)
+        total: F64 = np.bincount(cell, weights, _CELLS).astype(np.float64)
+        occupied = np.flatnonzero(total > 0)
+        levels = [np.bincount(cell, weights * (code >> shift & 255), _CELLS)[occupied] for shift in (0, 8, 16)]
+        return cls(occupied, total[occupied], np.stack(levels, axis=-1))
+
     def colors(self) -> tuple[F32, F64]:
         """The L*a*b* colour of each cell's mean levels, (n, 3) float32, and the cells' weights, (n,) float64."""
         return lab_of_levels(self.levels / self.weights[:, None]), self.weights
+
+
+def _weights(pixels: U8, alpha: U8 | None) -> F64:
+    """What each pixel of a picture weighs, (height * width,): together one, or nothing if all is transparent."""
+    if alpha is None:
+        number = pixels.size // 3
+        return np.full(number, 1 / number)
+    share = alpha.reshape(-1).astype(np.float64)
+    return np.asarray(share / (share.sum() or 1.0))
 
 
 class ColorGrid:

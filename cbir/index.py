@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 
 from cbir import manifest
 from cbir.color import F64, U8
+from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS, Descriptor
-from cbir.errors import REBUILD, CbirError, IndexFolderError
+from cbir.errors import REPAIR, CbirError, IndexFolderError
 from cbir.find import Skipped, absolute, is_below
 from cbir.indexing import Progress, build_index
 from cbir.manifest import Manifest, SegmentEntry
@@ -25,7 +26,7 @@ from cbir.palette import Algorithm, Palette
 from cbir.quadratic import one_thread
 from cbir.rerank import POOL, second_pass
 from cbir.search import nearest_rows
-from cbir.segment import Segment, load_palette
+from cbir.segment import Segment
 from cbir.space import Space
 
 # Photos whose descriptors are read at a time.
@@ -44,11 +45,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """What is in an index; `roots` are the folders it was made of, `bytes` its size on disk."""
+    """What is in an index.
+
+    `unread` files could not be read as a picture, `converted` photos had a colour profile by which their colours were
+    converted to sRGB, `unfinished` tells that a run was interrupted, `roots` are the folders it was made of, and
+    `bytes` is its size on disk.
+    """
 
     folder: str
     photos: int
     unread: int
+    converted: int
+    unfinished: bool
     descriptor: str
     colors: int
     mean_error: float
@@ -89,14 +97,13 @@ class Index:
         while True:
             committed = Manifest.load(path)
             try:
-                blocks = len(DESCRIPTORS[committed.descriptor].blocks)
-                palette, reference = load_palette(path, committed.palette, blocks)
-                segments = committed.load_segments(path, blocks * len(palette))
+                palette, reference = committed.load_palette(path)
+                segments = committed.load_segments(path, reference.shape[1])
                 return cls(path, committed, palette, reference, segments)
             except FileNotFoundError as error:
                 # A writer may have committed and cleaned up since the manifest was read; then there is a new one.
                 if Manifest.load(path) == committed:
-                    raise IndexFolderError(f"{error.filename}: missing; {REBUILD}") from error
+                    raise IndexFolderError(f"{error.filename}: missing; {REPAIR}") from error
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise IndexFolderError(f"{error.filename or path}: cannot be read ({reason})") from error
@@ -110,6 +117,7 @@ class Index:
         colors: int | None = None,
         algorithm: Algorithm | None = None,
         descriptor: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
         jobs: int | None = None,
         rebuild: bool = False,
         progress: Progress | None = None,
@@ -121,6 +129,7 @@ class Index:
             colors=colors,
             algorithm=algorithm,
             descriptor=descriptor,
+            limits=limits,
             jobs=jobs,
             rebuild=rebuild,
             progress=progress,
@@ -143,6 +152,11 @@ class Index:
         """What is kept of each photo."""
         return DESCRIPTORS[self._manifest.descriptor]
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether making it, or bringing it up to date, was interrupted, so that photos may be missing."""
+        return any(entry.unfinished for entry in self._manifest.segments)
+
     def codes(self, row: int) -> U8:
         """The descriptor of a photo by its row, (blocks * k,) uint8."""
         _, segment, place = self._locate(row)
@@ -153,7 +167,12 @@ class Index:
         return self.descriptor.whole(self.codes(row))
 
     def mean_amounts(self) -> F64:
-        """The histogram of the collection, every photo weighing the same: (k,) float64 that sums to one."""
+        """The histogram of the collection, every photo weighing the same: (k,) float64 that sums to one.
+
+        Raises CbirError if there are no photos.
+        """
+        if not len(self):
+            raise CbirError(f"{self.folder}: has no photos; bring it up to date with: cbir index PHOTOS")
         total = np.zeros(len(self.palette))
         for segment in self._segments:
             for start in range(0, len(segment.codes), _BLOCK):
@@ -228,6 +247,8 @@ class Index:
             folder=str(self.folder),
             photos=len(self),
             unread=sum(len(segment.unread) for segment in self._segments),
+            converted=sum(int(segment.converted.sum()) for segment in self._segments),
+            unfinished=self.is_unfinished,
             descriptor=self.descriptor.name,
             colors=len(self.palette),
             mean_error=self.palette.mean_error,
@@ -237,7 +258,7 @@ class Index:
             metric=str(DEFAULT),
             bytes=sum(status.st_size for status in sizes),
             committed=datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds"),
-            format_version=manifest.VERSION,
+            format_version=self._manifest.version,
             decoder=self._manifest.decoder,
             roots=sorted({entry.root for entry in self._manifest.segments}),
         )

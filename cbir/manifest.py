@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -9,25 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from cbir.atomic import write_file
-from cbir.descriptor import DESCRIPTORS
-from cbir.errors import REBUILD, IndexFolderError
-from cbir.segment import Segment
+from cbir.color import U8
+from cbir.descriptor import DESCRIPTORS, GLOBAL
+from cbir.errors import REBUILD, REPAIR, IndexFolderError
+from cbir.palette import Palette
+from cbir.segment import Segment, load_palette
 
 FILE_NAME = "manifest.json"
 FORMAT = "cbir index"
-VERSION = 2
+# Version 1 had plain histograms of 16 bits; 2 neither fingerprints, nor profiles, nor unfinished runs, nor a checksum.
+# All are read; what is written is the newest.
+VERSION = 3
 # A million photos in segments of 65,536 need a few kilobytes.
 _MAX_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """A segment's file, the absolute folder its names are relative to, and how many photos it has."""
+    """A segment's file, the absolute folder its names are relative to, and how many photos and unread files it has.
+
+    `unfinished` tells that it was committed in the middle of a run, which will put it in order with the rest.
+    """
 
     file: str
     root: str
     photos: int
     unread: int
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,21 +51,30 @@ class Manifest:
     palette: str
     decoder: str
     segments: tuple[SegmentEntry, ...]
+    version: int = VERSION
 
     def commit(self, folder: Path) -> None:
         """Make this the state of the index in `folder`, in one step."""
-        value = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        # ensure_ascii keeps folder names that are not UTF-8 (surrogates in Python) intact.
-        text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+        value = {"format": FORMAT, **asdict(self), "version": VERSION}
+        text = json.dumps({**value, "checksum": _checksum(value)}, indent=1, ensure_ascii=True) + "\n"
         write_file(folder, FILE_NAME, lambda file: file.write(text.encode("ascii")))
+
+    @property
+    def files(self) -> set[str]:
+        """The names of the files that the index consists of, beside this one."""
+        return {self.palette, *(entry.file for entry in self.segments)}
+
+    def load_palette(self, folder: Path) -> tuple[Palette, U8]:
+        """Read the palette and the reference photos' descriptors. Raises IndexFolderError if they are not there."""
+        return load_palette(folder, self.palette, len(DESCRIPTORS[self.descriptor].blocks), self.version)
 
     def load_segments(self, folder: Path, width: int) -> list[Segment]:
         """Map the segments, whose descriptors have `width` bytes. Raises IndexFolderError if they are not as listed."""
         segments = []
         for entry in self.segments:
-            segment = Segment.load(folder, entry.file, width)
+            segment = Segment.load(folder, entry.file, width, self.version)
             if (len(segment.photos), len(segment.unread)) != (entry.photos, entry.unread):
-                raise IndexFolderError(f"{folder / entry.file}: damaged (not the photos it should have); {REBUILD}")
+                raise IndexFolderError(f"{folder / entry.file}: damaged (not the photos it should have); {REPAIR}")
             segments.append(segment)
         return segments
 
@@ -80,35 +98,42 @@ class Manifest:
             raise IndexFolderError(
                 f"{folder}: written by a newer cbir (format {version}, this one reads up to {VERSION}); upgrade cbir"
             )
-        if version == 1:
-            raise IndexFolderError(
-                f"{folder}: written by an older cbir (format 1), which told nothing of the parts of photos; {REBUILD}"
-            )
         try:
-            if version != VERSION:
+            if type(version) is not int or version < 1:
                 raise ValueError(f"format version {version!r}")
+            if (version >= 3 or "checksum" in value) and value.pop("checksum", None) != _checksum(value):
+                raise ValueError("its checksum is wrong")
             segments = tuple(_entry(one) for one in value["segments"])
             # Copies of a folder are described by one file; one folder by one file twice is damage.
             if len({(entry.file, entry.root) for entry in segments}) != len(segments):
                 raise ValueError("a segment is listed twice")
             return cls(
-                _descriptor(value["descriptor"]),
+                _descriptor(value["descriptor"] if version > 1 else GLOBAL.name),
                 _number(value["colors"]),
                 _text(value["algorithm"]),
                 _number(value["learnt_photos"]),
                 _text(value["palette"]),
                 _text(value["decoder"]),
                 segments,
+                version,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    """Of all else that a manifest says. It guards against accidents, not against people."""
+    # ensure_ascii keeps folder names that are not UTF-8 (surrogates in Python) intact.
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def _entry(value: dict[str, Any]) -> SegmentEntry:
     root = _text(value["root"])
     if not os.path.isabs(root) or os.path.normpath(root) != root or "\0" in os.fsdecode(os.fsencode(root)):
         raise ValueError(f"{root!r} is not an absolute folder")
-    return SegmentEntry(_text(value["file"]), root, _number(value["photos"]), _number(value["unread"]))
+    numbers = _number(value["photos"]), _number(value["unread"])
+    return SegmentEntry(_text(value["file"]), root, *numbers, value.get("unfinished", False) is True)
 
 
 def _descriptor(value: object) -> str:

@@ -25,8 +25,10 @@ _MOST_TRIES, _COLORS_TRIED = 3, 128
 _SEED = 0
 # Colours that are labelled at a time, which bounds the memory.
 _CHUNK = 1 << 18
-# Points whose scores against 256 colours stay in the processor's cache.
-_FEW_POINTS = 512
+# Scores, of points against colours, that stay in the processor's cache.
+_FEW_SCORES = 1 << 16
+# Pixels of unknown colours for which it takes longer to find the different ones than to look all of them up.
+_FEW_UNKNOWN = 1 << 14
 # Above the rounding of a float32 score: 3 terms of up to 130 x 130, each off by 2^-24 of it, and their sums.
 _TOO_CLOSE = 0.02
 
@@ -103,12 +105,12 @@ class Palette:
         return bytes_of_lab(self.lab)
 
     @cached_property
-    def _label_of_code(self) -> U16:
+    def _label_of_code(self) -> NDArray[np.uint8 | np.uint16]:
         """One more than the label of each of the 2^24 sRGB colours, or 0 where no picture has asked for it yet.
 
         numpy gets these zeros from the system untouched, so the table takes memory only where it is used.
         """
-        return np.zeros(1 << 24, np.uint16)
+        return np.zeros(1 << 24, np.uint8 if len(self) < 256 else np.uint16)
 
     def labels(self, pixels: U8) -> U16:
         """The index of the nearest palette colour (Euclidean in L*a*b*, ties to the lower index) of each pixel.
@@ -118,12 +120,14 @@ class Palette:
         """
         code = codes(pixels)
         table = self._label_of_code
-        found = table[code]
+        # "wrap" is numpy's way to take without a look at each number first; all are below 2^24.
+        found = table.take(code, mode="wrap")
         if not found.all():
-            self._look_up(distinct(code[found == 0]))
-            found = table[code]
+            unknown = code[found == 0]
+            self._look_up(unknown if unknown.size <= _FEW_UNKNOWN else distinct(unknown))
+            found = table.take(code, mode="wrap")
         found -= 1
-        return found
+        return found.astype(np.uint16, copy=False)
 
     def _look_up(self, unknown: U32) -> None:
         for start in range(0, len(unknown), _CHUNK):
@@ -140,24 +144,25 @@ def nearest(points: F32, colors: F32) -> tuple[F32, NDArray[np.int32]]:
 
 
 def nearest_index(points: F32, colors: F32) -> NDArray[np.int32]:
-    """The same index as `nearest`, about three times faster for many colours.
+    """The same index as `nearest`, two to four times faster.
 
     `|c|^2 / 2 - x c` orders the colours c like their distances to x and is one matrix product, but rounds by up to
     0.01 for colours in L*a*b*. So where the best two lie closer than that, the distances themselves decide.
     """
-    half_square = (colors * colors).sum(axis=1) / 2
+    half_square = (colors * colors).sum(axis=1)[:, None] / 2
+    numbers_and_ones = np.stack([np.arange(len(colors)), np.ones(len(colors))]).astype(np.float32)
     index = np.empty(len(points), np.int32)
-    for start in range(0, len(points), _FEW_POINTS):
-        part = points[start : start + _FEW_POINTS]
-        score = half_square - part @ colors.T
-        best = score.argmin(axis=1)
-        rows = np.arange(len(part))
-        lowest = score[rows, best]
-        score[rows, best] = np.inf
-        close = np.flatnonzero(score.min(axis=1) - lowest < _TOO_CLOSE)
+    few = max(1, _FEW_SCORES // len(colors))
+    for start in range(0, len(points), few):
+        part = points[start : start + few]
+        score = half_square - colors @ part.T
+        is_best = (score <= score.min(axis=0) + np.float32(_TOO_CLOSE)).astype(np.float32)
+        # The sum of the best ones' numbers is that of the best one wherever there is but one.
+        number, several = numbers_and_ones @ is_best
+        index[start : start + few] = number
+        close = np.flatnonzero(several > 1)
         if len(close):
-            best[close] = nearest(part[close], colors)[1]
-        index[start : start + _FEW_POINTS] = best
+            index[start + close] = nearest(part[close], colors)[1]
     return index
 
 

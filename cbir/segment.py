@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,10 @@ from numpy.typing import NDArray
 from cbir import plain
 from cbir.atomic import TEMPORARY, write_file
 from cbir.color import U8
-from cbir.errors import REBUILD, IndexFolderError
+from cbir.descriptor import codes_of_shares
+from cbir.errors import REBUILD, REPAIR, IndexFolderError
+from cbir.fingerprint import UNKNOWN
+from cbir.lock import LOCK_NAME
 from cbir.palette import Palette
 
 # Photos in one segment: 29 MB of 448 bytes each. Enough that a million photos open as sixteen files.
@@ -54,10 +59,36 @@ class Names(Sequence[bytes]):
         start = int(self.ends[row - 1]) if row else 0
         return self.block[start : int(self.ends[row])].tobytes()
 
+    def __iter__(self) -> Iterator[bytes]:
+        block, start = self.block.tobytes(), 0
+        for end in self.ends.tolist():
+            yield block[start:end]
+            start = end
+
     def find(self, name: bytes) -> int | None:
         """The row of a name among names in ascending order, or None."""
         row = bisect.bisect_left(self, name)
         return row if row < len(self) and self[row] == name else None
+
+
+class PhotoRow(NamedTuple):
+    """A photo as a segment keeps it; see there."""
+
+    name: bytes
+    size: int
+    mtime_ns: int
+    codes: U8
+    fingerprint: int
+    converted: bool
+
+
+class UnreadRow(NamedTuple):
+    """A file that could not be read, and why."""
+
+    name: bytes
+    size: int
+    mtime_ns: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +115,10 @@ class Files:
     def entry(self, row: int) -> tuple[bytes, int, int]:
         """A file's name, size and mtime."""
         return self.names[row], int(self.sizes[row]), int(self.mtimes[row])
+
+    def rows(self) -> Iterator[tuple[bytes, int, int]]:
+        """Each file's name, size and mtime."""
+        return zip(self.names, self.sizes.tolist(), self.mtimes.tolist(), strict=True)
 
     def take(self, rows: NDArray[np.intp]) -> Files:
         """Some of the files, in the same order."""
@@ -119,56 +154,135 @@ class Files:
 class Segment:
     """Photos below one folder, their names relative to it.
 
-    `codes` (n, width) uint8 are their descriptors. `unread` are the pictures that could not be read, each with its
-    reason in `reasons`.
+    `codes` (n, width) uint8 are their descriptors, `fingerprints` (n,) uint64 those of their files, and `converted`
+    (n,) uint8 is 1 where a profile converted the colours. `unread` are the files that could not be read as a picture,
+    each with its reason in `reasons`.
     """
 
     photos: Files
     codes: U8
+    fingerprints: NDArray[np.uint64]
+    converted: U8
     unread: Files
     reasons: list[str]
 
+    @classmethod
+    def pack(cls, photos: Sequence[PhotoRow], unread: Sequence[UnreadRow], width: int) -> Segment:
+        """Of rows in ascending order of their names."""
+        return cls(
+            Files.pack([row[:3] for row in photos]),
+            np.array([row.codes for row in photos], np.uint8).reshape(-1, width),
+            np.array([row.fingerprint for row in photos], np.uint64),
+            np.array([row.converted for row in photos], np.uint8),
+            Files.pack([row[:3] for row in unread]),
+            [row.reason for row in unread],
+        )
+
+    def photo(self, row: int) -> PhotoRow:
+        """All about a photo."""
+        return PhotoRow(
+            *self.photos.entry(row), self.codes[row], int(self.fingerprints[row]), bool(self.converted[row])
+        )
+
+    def unread_file(self, row: int) -> UnreadRow:
+        """All about a file that could not be read."""
+        return UnreadRow(*self.unread.entry(row), self.reasons[row])
+
     def take(self, photos: NDArray[np.intp], unread: NDArray[np.intp]) -> Segment:
         """Some of the rows, in the same order."""
-        reasons = [self.reasons[row] for row in unread]
-        return Segment(self.photos.take(photos), self.codes[photos], self.unread.take(unread), reasons)
-
-    @classmethod
-    def merge(cls, segments: Sequence[Segment]) -> Segment:
-        """Put segments of one folder together, in order of the names."""
-        photos = [(name, i, row) for i, one in enumerate(segments) for row, name in enumerate(one.photos.names)]
-        unread = [(name, i, row) for i, one in enumerate(segments) for row, name in enumerate(one.unread.names)]
-        return cls(
-            Files.pack([segments[i].photos.entry(row) for _, i, row in sorted(photos)]),
-            np.stack([segments[i].codes[row] for _, i, row in sorted(photos)]),
-            Files.pack([segments[i].unread.entry(row) for _, i, row in sorted(unread)]),
-            [segments[i].reasons[row] for _, i, row in sorted(unread)],
+        return Segment(
+            self.photos.take(photos),
+            self.codes[photos],
+            self.fingerprints[photos],
+            self.converted[photos],
+            self.unread.take(unread),
+            [self.reasons[row] for row in unread],
         )
 
     def save(self, folder: Path) -> str:
         """Write into an index's folder; the name of the file, which is made of its content, is returned."""
-        value = {**self.photos.parts("photo"), "codes": self.codes, **self.unread.parts("unread")}
+        value = {
+            **self.photos.parts("photo"),
+            "codes": self.codes,
+            "fingerprints": self.fingerprints,
+            "converted": self.converted,
+            **self.unread.parts("unread"),
+        }
         return _save({**value, "reasons": list(self.reasons)}, folder, "segment")
 
     @classmethod
-    def load(cls, folder: Path, name: str, width: int) -> Segment:
-        """Map a segment of descriptors of `width` bytes. Raises IndexFolderError, naming the file, if it is not one."""
+    def load(cls, folder: Path, name: str, width: int | None, version: int) -> Segment:
+        """Map a segment of a format version whose descriptors have `width` bytes; None if that is not known.
+
+        Raises IndexFolderError, naming the file, if it is not one.
+        """
         path = _path(folder, name)
         value = plain.load(path)
         try:
             photos, unread = Files.of_parts("photo", value), Files.of_parts("unread", value)
-            codes, reasons = value.get("codes"), value.get("reasons")
+            codes, fingerprints, converted = _ABOUT_PHOTOS[version](value, len(photos), width)
             _check(codes, np.uint8, (len(photos), width))
+            _check(fingerprints, np.uint64, (len(photos),))
+            _check(converted, np.uint8, (len(photos),))
+            reasons = value.get("reasons")
             if not (isinstance(reasons, list) and list(map(type, reasons)) == [str] * len(unread)):
                 raise ValueError("its reasons are not one string for each file")
         except ValueError as error:
-            raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
-        return cls(photos, codes, unread, reasons)  # type: ignore[arg-type]  # _check has seen to it
+            raise IndexFolderError(f"{path}: damaged ({error}); {REPAIR}") from error
+        return cls(photos, codes, fingerprints, converted, unread, reasons)
+
+
+def merge(segments: Sequence[Segment], width: int) -> Iterator[Segment]:
+    """The rows of some segments of one folder anew, in order of the names, in segments of SEGMENT_PHOTOS."""
+    rows = heapq.merge(*(_rows(segment, number) for number, segment in enumerate(segments)))
+    while part := list(islice(rows, SEGMENT_PHOTOS)):
+        yield Segment.pack(
+            [segments[number].photo(row) for _, number, is_photo, row in part if is_photo],
+            [segments[number].unread_file(row) for _, number, is_photo, row in part if not is_photo],
+            width,
+        )
+
+
+def _rows(segment: Segment, number: int) -> Iterator[tuple[bytes, int, bool, int]]:
+    photos = ((name, number, True, row) for row, name in enumerate(segment.photos.names))
+    unread = ((name, number, False, row) for row, name in enumerate(segment.unread.names))
+    return heapq.merge(photos, unread)
+
+
+def _about_photos(value: dict[str, Any], photos: int, width: int | None) -> tuple[Any, Any, Any]:
+    return value.get("codes"), value.get("fingerprints"), value.get("converted")
+
+
+def _about_photos_2(value: dict[str, Any], photos: int, width: int | None) -> tuple[Any, Any, Any]:
+    """Format 2 told neither of fingerprints nor of profiles."""
+    return value.get("codes"), np.full(photos, UNKNOWN, np.uint64), np.zeros(photos, np.uint8)
+
+
+def _about_photos_1(value: dict[str, Any], photos: int, width: int | None) -> tuple[Any, Any, Any]:
+    """Format 1 had shares in units of 1/65535 of the photo, of two bytes, in place of today's codes."""
+    _check(value.get("amounts"), np.uint16, (photos, width))
+    return _about_photos_2({"codes": codes_of_shares(value["amounts"] / 65535)}, photos, width)
+
+
+_ABOUT_PHOTOS = {1: _about_photos_1, 2: _about_photos_2, 3: _about_photos}
 
 
 def is_own_file(name: str) -> bool:
     """Whether a file of this name in an index's folder is a part of an index, or was on its way to become one."""
-    return bool(_FILE_NAME.fullmatch(name)) or name.startswith(TEMPORARY)
+    return bool(_FILE_NAME.fullmatch(name)) or name.startswith(TEMPORARY) or name == LOCK_NAME
+
+
+def check_content(folder: Path, name: str) -> None:
+    """Read a file, a block at a time, and compare its content with what was written, which its name tells.
+
+    Raises IndexFolderError if it is another, or FileNotFoundError.
+    """
+    path = _path(folder, name)
+    if path.exists() and not path.is_file():
+        raise IndexFolderError(f"{path}: not a file; {REPAIR}")
+    with path.open("rb") as file:
+        if _name_by_content(file, name.partition("-")[0]) != name:
+            raise IndexFolderError(f"{path}: damaged (its content is not what was written); {REPAIR}")
 
 
 def save_palette(palette: Palette, reference: U8, folder: Path) -> str:
@@ -177,15 +291,17 @@ def save_palette(palette: Palette, reference: U8, folder: Path) -> str:
     return _save({**value, "reference": reference}, folder, "palette")
 
 
-def load_palette(folder: Path, name: str, blocks: int) -> tuple[Palette, U8]:
-    """Read a palette and the reference, (r, blocks * k) uint8. Raises IndexFolderError, naming the file, if it is not
-    one."""
+def load_palette(folder: Path, name: str, blocks: int, version: int) -> tuple[Palette, U8]:
+    """Read a palette and the reference, (r, blocks * k) uint8; in format version 1 there was none.
+
+    Raises IndexFolderError, naming the file, if it is not one.
+    """
     path = _path(folder, name)
     value = plain.load(path)
     try:
         lab, mean, p95 = value["lab"], value["mean_error"], value["p95_error"]
         _check(lab, np.float32, (None, 3))
-        reference = value["reference"]
+        reference = np.zeros((0, blocks * len(lab)), np.uint8) if version == 1 else value["reference"]
         _check(reference, np.uint8, (None, blocks * len(lab)))
         if len(reference) > MAX_REFERENCE:
             raise ValueError(f"more than {MAX_REFERENCE} reference photos")

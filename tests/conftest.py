@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from pictures import make_photo
 from typer.testing import CliRunner, Result
 
+from cbir import describe
 from cbir.cli import app
 
 # What one example takes depends on the machine, and on what it is the first to import.
@@ -43,6 +45,38 @@ def photos(tmp_path: Path) -> Path:
     for name, color in PHOTOS.items():
         make_photo(tmp_path / "photos" / name, color)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Describe photos in this process, one after the other, so that a test sees, and can replace, what does it."""
+
+    def serial(
+        work: Callable[..., Any], items: Sequence[Any], jobs: int, *arguments: object, lost: object
+    ) -> Generator[tuple[int, Any]]:
+        for number, item in enumerate(items):
+            yield number, work(item, *arguments)
+
+    def serial_in_order(*arguments: Any, **named: Any) -> Generator[Any]:
+        for _, result in serial(*arguments, **named):
+            yield result
+
+    monkeypatch.setattr(describe, "in_any_order", serial)
+    monkeypatch.setattr(describe, "in_order", serial_in_order)
+
+
+@pytest.fixture
+def decoded(in_process: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from here on."""
+    names: list[str] = []
+    real = describe.read_working_picture
+
+    def spy(path: str, **limits: Any) -> object:
+        names.append(os.path.basename(path))
+        return real(path, **limits)
+
+    monkeypatch.setattr(describe, "read_working_picture", spy)
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +24,21 @@ from typer.testing import Result
 
 import cbir
 from cbir.cli import app
+from cbir.lock import LOCK_NAME
 from cbir.palette_file import read_palette_file
 
-COMMANDS = ["index", "search", "evaluate", "quantize", "palette", "info"]
+COMMANDS = ["index", "search", "evaluate", "quantize", "palette", "info", "check"]
 # All that is not printed as it is: what moves the cursor, and what turns the direction of writing.
 CONTROL = {chr(code) for code in [*range(32), 0x7F, *range(0x80, 0xA0), 0x202E, 0x2028]} - {"\n"}
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:
-    """All files below a folder with their contents, and all folders."""
-    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+    """All files below a folder with their contents, and all folders; but not an index's lock, which nobody holds."""
+    return {
+        str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.name != LOCK_NAME or path.stat().st_size
+    }
 
 
 def succeeded(result: Result) -> Result:
@@ -63,7 +71,7 @@ def indexed(photos: Path, run: Run) -> Path:
 def test_two_commands_find_the_photo_of_the_same_colour(photos: Path, run: Run) -> None:
     indexed = succeeded(run("index", "photos"))
     assert "indexes/photos: 10 photos" in indexed.stdout
-    assert "10 added, 0 changed, 0 dropped" in indexed.stdout
+    assert "10 added, 0 changed, 0 moved, 0 dropped" in indexed.stdout
     header, first, second, *rest = succeeded(run("search", "photos/things/tomato.png")).stdout.splitlines()
     assert header.split() == ["rank", "distance", "colours", "and", "path"]
     assert first.split()[:2] == ["1", "0.0000"]
@@ -82,8 +90,12 @@ def test_a_second_run_takes_up_what_is_new_and_drops_what_is_gone(indexed: Path,
     make_photo(indexed / "new.png", "#ff8800")
     make_photo(indexed / "things/lemon.jpg", "#ff00ff", (50, 50))
     (indexed / "things/plum.png").unlink()
-    assert "1 added, 1 changed, 1 dropped" in succeeded(run("index", "photos")).stdout
-    assert "0 added, 0 changed, 0 dropped" in succeeded(run("index", "photos")).stdout
+    assert "1 added, 1 changed, 0 moved, 1 dropped" in succeeded(run("index", "photos")).stdout
+    assert "0 added, 0 changed, 0 moved, 0 dropped" in succeeded(run("index", "photos")).stdout
+    (indexed / "things").rename(indexed / "stuff")
+    assert "0 added, 0 changed, 4 moved, 0 dropped" in succeeded(run("index", "photos")).stdout
+    (indexed / "stuff").rename(indexed / "things")
+    succeeded(run("index", "photos"))
     paths = succeeded(run("search", "photos/new.png", "--format", "paths")).stdout.splitlines()
     assert paths[0] == "photos/new.png"
     assert sorted(paths) == sorted({f"photos/{name}" for name in PHOTOS} - {"photos/things/plum.png"} | {paths[0]})
@@ -193,7 +205,7 @@ def test_info_tells_what_is_in_the_index(indexed: Path, run: Run) -> None:
     assert facts["roots"] == [str(indexed)]
     assert facts["bytes"] == sum(path.stat().st_size for path in Path("indexes/photos").iterdir())
     table = succeeded(run("info")).stdout
-    assert "10, and 0 pictures that could not be read" in table
+    assert "10, and 0 files that could not be read as a picture" in table
     assert all(line[:12].strip() for line in table.splitlines())
 
 
@@ -471,7 +483,7 @@ def test_a_pipe_gets_names_that_are_not_text_unchanged(tmp_path: Path, command: 
 
 
 def test_no_name_does_anything_to_the_terminal(run: Run, awkward: list[str]) -> None:
-    for line, count in (("search query.png", len(NAMES) + 1), ("info", 10), ("palette odd", 8)):
+    for line, count in (("search query.png", len(NAMES) + 1), ("info", 11), ("palette odd", 8)):
         text = succeeded(run(*line.split())).stdout
         assert not CONTROL & set(text)
         assert len(text.splitlines()) == count
@@ -538,10 +550,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "damaged" / "manifest.json").write_text('{"format": "cbir index", "version"')
     shutil.copytree(folder / "indexes" / "photos", folder / "newer")
     manifest = json.loads((folder / "newer" / "manifest.json").read_text())
-    assert manifest["version"] == 2
-    (folder / "newer" / "manifest.json").write_text(json.dumps(manifest | {"version": 3}))
-    shutil.copytree(folder / "newer", folder / "older")
-    (folder / "older" / "manifest.json").write_text(json.dumps(manifest | {"version": 1}))
+    assert manifest["version"] == 3
+    (folder / "newer" / "manifest.json").write_text(json.dumps(manifest | {"version": 4}))
+    shutil.copytree(folder / "newer", folder / "edited")
+    (folder / "edited" / "manifest.json").write_text(json.dumps(manifest | {"colors": 9}))
     Image.new("RGBA", (8, 8), (1, 2, 3, 0)).save(folder / "glass.png")
     return folder
 
@@ -559,7 +571,7 @@ FAILS = {
     "index photos --index ./plain": "not an index",
     "index photos --index ./damaged": "damaged",
     "index photos --index ./newer": "newer cbir",
-    "index photos --index ./older": "--rebuild",
+    "index photos --index ./edited": "--rebuild",
     "index photos --index ./file": "file: ",
     "index photos --index ./file/index": "not a directory",
     "index photos -k 32": "16 colours",
@@ -579,7 +591,7 @@ FAILS = {
     "search old.png --index ./plain": "plain: no",
     "search old.png --index ./damaged": "damaged",
     "search old.png --index ./newer": "newer cbir",
-    "search old.png --index ./older": "older cbir",
+    "search old.png --index ./edited": "its checksum is wrong",
     "search old.png --index file": "file: no",
     "quantize missing.jpg": "missing.jpg: no such file",
     "quantize notes.jpg": "notes.jpg: not a picture",
@@ -724,16 +736,40 @@ def test_the_installed_command_fails_in_one_line_too(place: Path) -> None:
     assert result.stderr == b"cbir: notes.jpg: not a picture, or of a format that cannot be read\n"
 
 
-def test_an_interrupted_run_says_so_and_changes_nothing(
-    tmp_path: Path, indexed: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_says_what_it_keeps_and_the_same_command_goes_on(
+    indexed: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_photo(indexed / "new.jpg", 9)
-    before = listing(tmp_path)
+    for number in range(3):
+        make_photo(indexed / f"{number}.jpg", number)
+    real = cbir.indexing.describe_files
 
+    def interrupted(*arguments: Any) -> Iterator[object]:
+        with closing(real(*arguments)) as described:
+            yield next(described)
+        signal.raise_signal(signal.SIGINT)
+
+    for options, again in (([], "the same command"), (["--rebuild"], "the same command without --rebuild")):
+        with monkeypatch.context() as patch:
+            patch.setattr("cbir.indexing.describe_files", interrupted)
+            if options:
+                # Fewer than there are, so that some are left when the palette is learnt.
+                patch.setattr("cbir.learn.LEARNING_PHOTOS", 10)
+            line = failed(run("index", "photos", "-k", 16, *options), 130)
+        assert line == f"cbir: indexes/photos: interrupted; 11 photos are in it, and {again} goes on from there"
+        assert json.loads(run("info", "--format", "json").stdout)["unfinished"] is True
+        assert "cbir index goes on from there" in run("search", "photos/nature/sea.jpg").stderr
+        assert "2 added, 0 changed, 0 moved, 0 dropped" in succeeded(run("index", "photos")).stdout
+        assert json.loads(succeeded(run("info", "--format", "json")).stdout)["unfinished"] is False
+
+
+def test_an_interrupted_run_of_which_nothing_can_be_kept_leaves_nothing(
+    tmp_path: Path, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("cbir.indexing.describe_files", interrupt)
+    before = listing(tmp_path)
+    monkeypatch.setattr("cbir.learn.sample_files", interrupt)
     assert "interrupted" in failed(run("index", "photos"), 130)
     assert listing(tmp_path) == before
 

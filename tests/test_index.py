@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from pictures import make_photo
 from PIL import Image
 
-from cbir import describe, indexing, learn, parallel
+from cbir import describe, learn
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS
 from cbir.errors import (
@@ -26,26 +25,15 @@ from cbir.errors import (
     PictureError,
 )
 from cbir.index import Index
-from cbir.indexing import build_index
+from cbir.indexing import IndexingInterruptedError, build_index
+from cbir.lock import LOCK_NAME
+from cbir.manifest import _checksum
 from cbir.metric import QBIC, Metric
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are decoded from here on."""
-    names: list[str] = []
-    real = describe.read_working_picture
-
-    def spy(path: str) -> object:
-        names.append(os.path.basename(path))
-        return real(path)
-
-    monkeypatch.setattr(describe, "read_working_picture", spy)
-    return names
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """The files of an index; the lock, which tells of no photo, is none of them."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != LOCK_NAME}
 
 
 def paths_of(index: Index) -> set[str]:
@@ -178,7 +166,6 @@ def test_indexing_twice_gives_the_same_bytes(photos: Path, tmp_path: Path) -> No
 
 def test_one_and_two_workers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Few enough photos for a test, but more than one batch for each worker, and more than are learnt from.
-    monkeypatch.setattr(parallel, "_WORTH_WORKERS", 8)
     monkeypatch.setattr(learn, "LEARNING_PHOTOS", 40)
     for i in range(70):
         make_photo(tmp_path / "photos" / f"{i}.png", i)
@@ -220,7 +207,7 @@ def test_a_later_run_adds_what_is_new_redoes_what_changed_and_drops_what_is_gone
     # What the new state does not need is gone from the disk.
     listed = json.loads((tmp_path / "index" / "manifest.json").read_text())
     names = {"manifest.json", listed["palette"], *(segment["file"] for segment in listed["segments"])}
-    assert {path.name for path in (tmp_path / "index").iterdir()} == names
+    assert set(files_of(tmp_path / "index")) == names
 
 
 def test_another_folder_is_added_and_the_first_one_stays(photos: Path, tmp_path: Path) -> None:
@@ -262,26 +249,25 @@ def test_an_open_index_stays_what_it_was_while_a_writer_commits(photos: Path, tm
     assert len(Index.open(tmp_path / "index")) == 5
 
 
-def interrupting(items: object) -> Iterator[object]:
-    yield next(iter(items))  # type: ignore[call-overload]
-    raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_leaves_the_old_index_or_nothing(
+def test_an_interrupted_run_keeps_what_was_done_once_the_palette_is_learnt_and_else_leaves_nothing(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_index(tmp_path / "index", [photos])
-    before = files_of(tmp_path / "index")
-    make_photo(photos / "new.jpg", 5)
-    real = indexing.describe_files
-    monkeypatch.setattr(indexing, "describe_files", lambda *arguments: interrupting(real(*arguments)))
+    def press(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        build_index(tmp_path / "index", [photos])
-    assert files_of(tmp_path / "index") == before
-    monkeypatch.setattr(learn, "sample_files", lambda *arguments: interrupting(["never used"]))
-    with pytest.raises(Exception):  # noqa: B017 - whatever it is, nothing may be left
-        build_index(tmp_path / "fresh", [photos])
-    assert not (tmp_path / "fresh").exists()
+        build_index(tmp_path / "fresh", [photos], progress=press)
+    assert not (tmp_path / "fresh").exists(), "it was the last of the photos that are learnt from"
+    build_index(tmp_path / "index", [photos])
+    for number in range(3):
+        make_photo(photos / f"{number}.jpg", number)
+    with pytest.raises(IndexingInterruptedError, match="12 photos are kept") as caught:
+        build_index(tmp_path / "index", [photos], progress=press)
+    index = Index.open(tmp_path / "index")
+    assert len(index) == caught.value.photos == 12 and index.is_unfinished
+    assert build_index(tmp_path / "index", [photos]).added == 1
+    assert not Index.open(tmp_path / "index").is_unfinished
 
 
 @pytest.mark.parametrize("step", ["save_palette", "Manifest.commit"])
@@ -295,7 +281,7 @@ def test_a_failure_while_saving_leaves_the_old_index_or_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"cbir.indexing.{step}", full)
+    monkeypatch.setattr(f"cbir.writer.{step}", full)
     for name in ("index", "fresh"):
         with pytest.raises(OSError, match="No space"):
             build_index(tmp_path / name, [photos])
@@ -379,14 +365,16 @@ def test_damaged_indexes_are_told_in_one_line_that_names_the_file(photos: Path, 
     manifest = json.loads((good / "manifest.json").read_text())
 
     def edited(**changes: object) -> str:
-        return json.dumps(manifest | changes)
+        value = {name: part for name, part in (manifest | changes).items() if name != "checksum"}
+        return json.dumps({**value, "checksum": _checksum(value)})
 
     segment, palette = manifest["segments"][0]["file"], manifest["palette"]
     damages = {
-        "older": ("manifest.json", edited(version=1).encode(), "older cbir .* --rebuild"),
+        "of another version": ("manifest.json", edited(version=1).encode(), "damaged"),
+        "edited": ("manifest.json", json.dumps(manifest | {"colors": 9}).encode(), "its checksum is wrong"),
         "no descriptor": ("manifest.json", edited(descriptor="local").encode(), "damaged"),
         "another descriptor": ("manifest.json", edited(descriptor="global").encode(), "damaged"),
-        "newer": ("manifest.json", edited(version=3).encode(), "newer cbir"),
+        "newer": ("manifest.json", edited(version=4).encode(), "newer cbir"),
         "cut": ("manifest.json", edited().encode()[:100], "damaged"),
         "not json": ("manifest.json", b"\xff\xfe", "damaged"),
         "deep": ("manifest.json", b"[" * 100_000, "damaged|not the manifest"),
@@ -428,7 +416,7 @@ def test_info_tells_what_is_in_it(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     index = Index.create(tmp_path / "index", [photos], colors=20)
     info = index.info()
-    assert (info.photos, info.unread, info.colors, info.format_version) == (10, 1, 20, 2)
+    assert (info.photos, info.unread, info.colors, info.format_version) == (10, 1, 20, 3)
     assert info.roots == [str(photos)] and (info.descriptor, info.metric) == ("spatial", "cbir")
     assert info.bytes == sum(len(content) for content in files_of(tmp_path / "index").values())
     assert 0 < info.mean_error < info.p95_error
@@ -442,7 +430,8 @@ def test_pictures_that_could_not_be_read_are_tried_again_by_another_decoder(
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     build_index(tmp_path / "index", [photos])
     decoded.clear()
-    monkeypatch.setattr(indexing, "decoder_version", lambda: "Pillow 99")
+    for module in ("indexing", "plan"):
+        monkeypatch.setattr(f"cbir.{module}.decoder_version", lambda: "Pillow 99")
     report = build_index(tmp_path / "index", [photos])
     assert decoded == ["broken.jpg"] and len(report.skipped) == 1
     decoded.clear()
@@ -482,7 +471,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(photos: Path, tmp_path
     refused: list[str] = []
 
     def second(done: int, total: int) -> None:
-        with pytest.raises(IndexFolderError, match="another cbir") as caught:
+        with pytest.raises(IndexFolderError, match=f"process {os.getpid()} on ") as caught:
             build_index(tmp_path / "index", [photos])
         refused.append(str(caught.value))
 
@@ -499,7 +488,7 @@ def test_many_small_runs_leave_few_files_and_every_photo(tmp_path: Path) -> None
         if i == 5:
             (folder / "broken.png").write_bytes(b"\x89PNG")
         report = build_index(tmp_path / "index", [folder], colors=16)
-        assert report.photos == i + 1 and len(list((tmp_path / "index").iterdir())) <= 10
+        assert report.photos == i + 1 and len(files_of(tmp_path / "index")) <= 10
     index = Index.open(tmp_path / "index")
     assert index.info().unread == 1
     for path in folder.glob("??.png"):
@@ -514,7 +503,7 @@ def test_a_failure_that_may_pass_is_not_remembered(photos: Path, tmp_path: Path,
     assert build_index(tmp_path / "index", [photos]).photos == 11
     decoded.clear()
 
-    def denied(path: str) -> object:
+    def denied(path: str, **_: object) -> object:
         raise PictureError(path, "permission denied", lasting=False)
 
     make_photo(photos / "new.jpg", 4)
@@ -536,7 +525,7 @@ def test_what_a_crash_left_behind_is_no_hindrance(photos: Path, tmp_path: Path) 
     (tmp_path / "index" / ".writing-abc").write_bytes(b"half")
     (tmp_path / "index" / "segment-0123456789abcdef.joblib").write_bytes(b"whole")
     assert build_index(tmp_path / "index", [photos]).photos == 10
-    assert len(list((tmp_path / "index").iterdir())) == 3
+    assert len(files_of(tmp_path / "index")) == 3
 
 
 def test_a_full_disk_is_told_with_the_place(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The commands: index, search, evaluate, quantize, palette, info."""
+"""The commands: index, search, evaluate, quantize, palette, info, check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cbir import __version__
-from cbir.cli.shell import BAD_USAGE, SKIPPED, OneLineErrors, printable, shown_path, tell
+from cbir.cli.shell import (
+    BAD_USAGE,
+    FAILED,
+    INTERRUPTED,
+    SKIPPED,
+    OneLineErrors,
+    printable,
+    quoted_path,
+    shown_path,
+    tell,
+)
 
 if TYPE_CHECKING:
     from cbir.metric import Metric
@@ -45,6 +55,7 @@ class HitFormat(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     paths = "paths"
+    paths0 = "paths0"
 
 
 class EvaluationFormat(StrEnum):
@@ -85,6 +96,10 @@ IndexOption = Annotated[
     typer.Option(
         "--index", envvar="CBIR_INDEX", metavar="NAME|DIR", help="The index: a name below indexes/, or a folder."
     ),
+]
+IndexArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[INDEX]", envvar="CBIR_INDEX", help="A name below indexes/, or a folder."),
 ]
 MetricOption = Annotated[
     str,
@@ -136,6 +151,15 @@ def index(
             "colour is; or global, the plain histogram alone."
         ),
     ] = None,
+    max_pixels: Annotated[
+        float,
+        typer.Option(
+            "--max-pixels", min=0.01, metavar="MILLIONS", help="Skip pictures of more pixels, before decoding them."
+        ),
+    ] = 250,
+    max_size: Annotated[
+        float, typer.Option("--max-size", min=0.001, metavar="GIB", help="Skip files that are larger.")
+    ] = 1,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Forget the old index, all of it: learn and decode PATH... anew.")
     ] = False,
@@ -144,26 +168,37 @@ def index(
     """Index the photos below PATH..., or bring an index up to date.
 
     The first run learns one palette for the whole collection and describes every photo with it. Later runs decode
-    only what is new or has changed, and drop what is gone. The index goes to indexes/NAME, after the first folder.
+    only what is new or has changed, recognise what was renamed or moved, and drop what is gone. What is done is kept
+    every few seconds: after Ctrl-C or a crash the next run goes on from there. The index goes to indexes/NAME, after
+    the first folder.
+
+    Whether a file is a picture its content decides; of those with several frames the first is taken.
     """
     from cbir.cli.places import place_for_index
     from cbir.cli.show import progress_bar, size
-    from cbir.indexing import build_index
+    from cbir.decode import Limits
+    from cbir.indexing import IndexingInterruptedError, build_index
 
     place = place_for_index(index, paths)
-    with progress_bar("photos") as progress:
-        report = build_index(
-            place,
-            paths,
-            colors=colors,
-            algorithm=algorithm.value if algorithm else None,
-            descriptor=descriptor.value if descriptor else None,
-            jobs=jobs,
-            rebuild=rebuild,
-            progress=progress,
-        )
+    try:
+        with progress_bar("files") as progress:
+            report = build_index(
+                place,
+                paths,
+                colors=colors,
+                algorithm=algorithm.value if algorithm else None,
+                descriptor=descriptor.value if descriptor else None,
+                limits=Limits(round(max_pixels * 1e6), round(max_size * (1 << 30))),
+                jobs=jobs,
+                rebuild=rebuild,
+                progress=progress,
+            )
+    except IndexingInterruptedError as error:
+        again = "the same command without --rebuild" if rebuild else "the same command"
+        tell(f"{place}: interrupted; {error.photos:,} photos are in it, and {again} goes on from there")
+        raise SystemExit(INTERRUPTED) from None
     for one in report.skipped:
-        tell(f"skipped {shown_path(one.path)}: {one.reason}")
+        tell(f"skipped {quoted_path(one.path)}: {one.reason}")
     palette = report.palette
     if len(palette) < report.colors:
         tell(f"{place}: the photos have too few different colours for {report.colors}; the palette has {len(palette)}")
@@ -176,10 +211,13 @@ def index(
     rate = f" ({decoded / report.seconds:,.0f} a second)" if decoded else ""
     typer.echo(f"{printable(str(place))}: {report.photos:,} photos, {size(report.bytes)}")
     typer.echo(
-        f"{report.added:,} added, {report.changed:,} changed, {report.dropped:,} dropped "
+        f"{report.added:,} added, {report.changed:,} changed, {report.moved:,} moved, {report.dropped:,} dropped "
         f"in {report.seconds:.1f} s{rate}"
     )
-    typer.echo(f"{len(report.skipped):,} skipped")
+    others = f"; {report.others:,} other files are no pictures" if report.others else ""
+    typer.echo(f"{len(report.skipped):,} skipped{others}")
+    if report.converted:
+        typer.echo(f"{report.converted:,} converted to sRGB from the colours of their profiles")
     typer.echo(
         f"palette of {len(palette)} colours, colour error {palette.mean_error:.1f} on average, "
         f"95 % below {palette.p95_error:.1f} (Delta E 1976)"
@@ -202,7 +240,8 @@ def search(
 ) -> None:
     """Rank the photos of an index by how much their colours are like those of QUERY.
 
-    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}; jsonl has a hit a line.
+    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}; jsonl has a hit a line;
+    paths0 ends each path with a zero byte, for xargs -0.
     """
     from cbir.cli.hits import print_hits
     from cbir.cli.places import find_index
@@ -210,6 +249,8 @@ def search(
 
     chosen = _metric(metric)
     opened = Index.open(find_index(index))
+    if opened.is_unfinished:
+        tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
     hits = opened.search(query, limit, chosen, rerank=rerank)
     print_hits(format.value, query, opened, str(chosen), hits)
 
@@ -335,10 +376,7 @@ def palette(
 
 @app.command(epilog="Example: cbir info photos")
 def info(
-    index: Annotated[
-        str | None,
-        typer.Argument(metavar="[INDEX]", envvar="CBIR_INDEX", help="A name below indexes/, or a folder."),
-    ] = None,
+    index: IndexArgument = None,
     format: Annotated[InfoFormat, typer.Option(help="How to print it.")] = InfoFormat.table,
 ) -> None:
     """What is in an index: photos, colours, palette error, metric, size, when, format version."""
@@ -355,18 +393,57 @@ def info(
         return
     rows = {
         "index": facts.folder,
-        "photos": f"{facts.photos:,}, and {facts.unread:,} pictures that could not be read",
+        "photos": f"{facts.photos:,}, and {facts.unread:,} files that could not be read as a picture",
+        "profiles": f"{facts.converted:,} photos were converted to sRGB from the colours of their profiles",
         "from": ", ".join(shown_path(root) for root in facts.roots),
         "descriptor": facts.descriptor,
         "colours": f"{facts.colors}, learnt from {facts.learnt_photos:,} photos by {facts.algorithm}",
         "colour error": f"{facts.mean_error:.2f} on average, 95 % below {facts.p95_error:.2f} (Delta E 1976)",
         "metric": f"{facts.metric} unless search is told another",
         "size": f"{size(facts.bytes)}, {facts.bytes / max(1, facts.photos):,.0f} bytes a photo",
-        "committed": facts.committed,
+        "committed": facts.committed + (", in the middle of a run; cbir index goes on" if facts.unfinished else ""),
         "format": f"version {facts.format_version}, decoded by {facts.decoder}",
     }
     for label, value in rows.items():
         typer.echo(f"{label:13}{printable(value)}")
+
+
+@app.command(epilog="Example: cbir check photos --repair")
+def check(
+    index: IndexArgument = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is damaged from the index; cbir index brings it back.")
+    ] = False,
+) -> None:
+    """Verify all of an index: that every file is as it was written, and that no photo is in it twice.
+
+    It is read as a whole and prints a line for each problem. Exits with 1 if there is one that is not repaired.
+    """
+    from cbir.check import check_index
+    from cbir.cli.places import find_index
+    from cbir.cli.show import stage_bar
+    from cbir.errors import REBUILD
+
+    place = find_index(index)
+    with stage_bar() as progress:
+        report = check_index(place, repair=repair, progress=progress)
+    for problem in report.problems:
+        typer.echo(printable(problem))
+    if not report.problems:
+        typer.echo(f"{printable(str(place))}: {report.photos:,} photos in {report.files} files, all as written")
+    elif not report.mendable:
+        typer.echo(f"this cannot be repaired; {REBUILD}")
+    elif not repair:
+        typer.echo(printable(f"this can be repaired with: cbir check {place} --repair"))
+    elif report.lost_photos:
+        typer.echo(f"repaired; {report.lost_photos:,} photos were dropped, and cbir index PHOTOS brings them back")
+    else:
+        typer.echo("repaired; no photo was lost")
+    if report.leftovers and report.mendable:
+        done = "were removed" if repair else "do no harm; --repair removes them"
+        typer.echo(f"{len(report.leftovers):,} files that runs which ended early have left {done}")
+    if report.problems and not report.repaired:
+        raise typer.Exit(FAILED)
 
 
 def _metric(text: str) -> Metric:

@@ -9,14 +9,14 @@ from typing import Any
 
 import typer
 
-from cbir.cli.shell import printable, shown_path
+from cbir.cli.shell import quoted_path, shown_path
 from cbir.cli.show import bars, in_color
 from cbir.histogram import main_colors
 from cbir.index import Hit, Index
 
 
 def print_hits(format: str, query: str, index: Index, metric: str, hits: list[Hit]) -> None:
-    """Print hits as table, json, jsonl, csv or paths, on standard output."""
+    """Print hits as table, json, jsonl, csv, paths or paths0, on standard output."""
     if format == "table":
         _table(index, hits)
     elif format == "json":
@@ -31,7 +31,8 @@ def print_hits(format: str, query: str, index: Index, metric: str, hits: list[Hi
         rows.writerows(_record(hit).values() for hit in hits)
     else:
         # Not by typer, which takes escape sequences out of what goes to a pipe: names go as they are.
-        sys.stdout.writelines(shown_path(hit.path) + "\n" for hit in hits)
+        end = "\0" if format == "paths0" else "\n"
+        sys.stdout.writelines(shown_path(hit.path) + end for hit in hits)
 
 
 def _record(hit: Hit) -> dict[str, Any]:
@@ -43,4 +44,4 @@ def _table(index: Index, hits: list[Hit]) -> None:
     typer.echo("rank  distance  colours and path")
     colors = bars([main_colors(hit.amounts, index.palette.lab) for hit in hits])
     for hit, cell in zip(hits, colors, strict=True):
-        typer.echo(f"{hit.rank:4}  {hit.distance:8.4f}  {cell}  {printable(shown_path(hit.path))}", color=in_color())
+        typer.echo(f"{hit.rank:4}  {hit.distance:8.4f}  {cell}  {quoted_path(hit.path)}", color=in_color())

@@ -14,7 +14,7 @@ from cbir.errors import CbirError
 
 FAILED, BAD_USAGE, SKIPPED = 1, 2, 3
 # What typer returns after Ctrl-C, and a shell reports for a program that it ended.
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
 class OneLineErrors(TyperGroup):
@@ -44,8 +44,8 @@ class OneLineErrors(TyperGroup):
             _fail(_plain(error), FAILED)
         except MemoryError:
             _fail("not enough memory; use smaller pictures or fewer of them", FAILED)
-        if code == _INTERRUPTED:
-            _fail("interrupted; nothing is left half done", _INTERRUPTED)
+        if code == INTERRUPTED:
+            _fail("interrupted; nothing is left half done", INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -68,6 +68,23 @@ def shown_path(path: str) -> str:
     """A path as a user of this folder would write it: relative if it lies below, else absolute."""
     here = os.getcwd().rstrip(os.sep) + os.sep
     return path.removeprefix(here)
+
+
+def quoted_path(path: str) -> str:
+    """A path for people: as `shown_path`, or, if a terminal cannot show it, as bash and zsh would have it typed."""
+    shown = shown_path(path)
+    if shown.isprintable():
+        return shown
+    return "$'" + "".join(map(_typed, shown)) + "'"
+
+
+def _typed(character: str) -> str:
+    """A character in $'...' of a shell."""
+    if character in "\\'":
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -1,0 +1,225 @@
+"""Writing an index while its photos are described: what is done is committed every few seconds, and put in order at
+the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cbir.color import U8
+from cbir.describe import Described
+from cbir.errors import PictureError
+from cbir.find import Found, is_below
+from cbir.lock import LOCK_NAME
+from cbir.manifest import FILE_NAME, VERSION, Manifest, SegmentEntry
+from cbir.palette import Palette
+from cbir.plan import Kept, Plan
+from cbir.segment import (
+    SEGMENT_PHOTOS,
+    PhotoRow,
+    Segment,
+    UnreadRow,
+    check_content,
+    is_own_file,
+    merge,
+    save_palette,
+)
+
+# A crash costs no more than this much work, and committing no more than a twentieth of the time.
+_COMMIT_SECONDS = 5.0
+_COMMIT_SHARE = 20
+# Segments of one folder above which small ones are merged.
+_MANY_SEGMENTS = 8
+
+
+@dataclass
+class _New:
+    """What was described below one folder and is in no segment yet."""
+
+    photos: list[PhotoRow] = field(default_factory=list)
+    unread: list[UnreadRow] = field(default_factory=list)
+
+    def segment(self, width: int) -> Segment:
+        return Segment.pack(
+            sorted(self.photos, key=lambda row: row.name), sorted(self.unread, key=lambda row: row.name), width
+        )
+
+
+class Writer:
+    """The state of an index in `folder` that is being made, or brought up to date below `tops` as `plan` says.
+
+    `base` is the manifest that it shall have, but for its palette's file and its segments.
+    """
+
+    def __init__(
+        self, folder: Path, base: Manifest, palette: Palette, reference: U8, plan: Plan, tops: list[str]
+    ) -> None:
+        self._folder, self._base, self._plan, self._tops = folder, base, plan, tops
+        self._palette, self._reference = palette, reference
+        self._width = reference.shape[1]
+        self._new: defaultdict[str, _New] = defaultdict(_New)
+        # Segments that this run has committed already.
+        self._unfinished: list[tuple[SegmentEntry, Segment]] = []
+        # Old segments that were written anew, by their number, and how many rows they had kept then.
+        self._cut: dict[int, tuple[int, SegmentEntry]] = {}
+        # Files of old segments that hold what was written.
+        self._checked: set[str] = set()
+        self._next_commit = time.monotonic() + _COMMIT_SECONDS
+        for number in plan.copied:
+            check_content(folder, plan.kept[number].entry.file)
+
+    def add(self, file: Found, result: Described | PictureError) -> None:
+        """Take in what was made of a file, and commit if it is time."""
+        root = _root_of(file.path, self._tops)
+        name = os.fsencode(file.path[len(root.rstrip(os.sep)) + 1 :])
+        if file.path in self._plan.changed:
+            # Before the new description comes in: Ctrl-C between the two must not leave the photo there twice.
+            number, row = self._plan.changed[file.path]
+            self._plan.kept[number].photos[row] = False
+        if isinstance(result, Described):
+            self._new[root].photos.append(_photo_row(name, file, result))
+        elif result.lasting:
+            self._new[root].unread.append(UnreadRow(name, file.size, file.mtime_ns, result.reason))
+        if (started := time.monotonic()) >= self._next_commit:
+            self._merge_unfinished()
+            self.commit()
+            now = time.monotonic()
+            self._next_commit = now + max(_COMMIT_SECONDS, _COMMIT_SHARE * (now - started))
+
+    def commit(self) -> int:
+        """Make what is described so far the state of the index, as of an unfinished run; the number of its photos."""
+        while self._new:
+            root, new = self._new.popitem()
+            self._unfinished.append(self._save_unfinished(root, new.segment(self._width)))
+        old = [self._cut_entry(number, kept) for number, kept in enumerate(self._plan.kept) if kept.has_rows]
+        entries = [*old, *(entry for entry, _ in self._unfinished)]
+        self._write(entries)
+        return sum(entry.photos for entry in entries)
+
+    def ordered(self) -> list[SegmentEntry]:
+        """Save it all for `finish`, what this run and those before it that were interrupted have added put in order.
+
+        The result does not depend on how often they were interrupted, nor where. Until `finish` nothing is committed,
+        and `commit` still can be.
+        """
+        old: defaultdict[str, list[_Saved]] = defaultdict(list)
+        added: defaultdict[str, list[Segment]] = defaultdict(list)
+        for kept in self._plan.kept:
+            if not kept.has_rows:
+                # A commit may have removed its file.
+                continue
+            if kept.entry.unfinished:
+                added[kept.entry.root].append(self._left(kept))
+            else:
+                saved = (kept.segment, kept.entry) if kept.is_as_saved else (self._left(kept), None)
+                old[kept.entry.root].append(saved)
+        for entry, segment in self._unfinished:
+            added[entry.root].append(segment)
+        for root, new in self._new.items():
+            added[root].append(new.segment(self._width))
+        entries = []
+        for root in sorted({*old, *added}):
+            segments = old[root] + [(segment, None) for segment in merge(added[root], self._width)]
+            # In this order, so that an index that had lost a segment is afterwards what it was before.
+            ordered = sorted(_merged(segments, self._width, self._folder), key=_first_name)
+            entries += [saved or self._save(root, segment) for segment, saved in ordered]
+        return entries
+
+    def finish(self, entries: list[SegmentEntry]) -> None:
+        """Make what `ordered` has saved the state of the index."""
+        self._write(entries)
+
+    def _merge_unfinished(self) -> None:
+        """Put small segments of this run together: it may go on for hours, and each takes several open files."""
+        by_root: defaultdict[str, list[_Saved]] = defaultdict(list)
+        for entry, segment in self._unfinished:
+            by_root[entry.root].append((segment, entry))
+        self._unfinished = [
+            (entry, segment) if entry else self._save_unfinished(root, segment)
+            for root, segments in by_root.items()
+            for segment, entry in _merged(segments, self._width, self._folder)
+        ]
+
+    def _save_unfinished(self, root: str, segment: Segment) -> tuple[SegmentEntry, Segment]:
+        """Write a segment and map it, so that it takes no memory."""
+        entry = self._save(root, segment, unfinished=True)
+        return entry, Segment.load(self._folder, entry.file, self._width, VERSION)
+
+    def _cut_entry(self, number: int, kept: Kept) -> SegmentEntry:
+        """An old segment as it is now: itself, or written anew without the rows that it has lost."""
+        if kept.is_as_saved:
+            return kept.entry
+        rows = int(np.count_nonzero(kept.photos) + np.count_nonzero(kept.unread))
+        if number not in self._cut or self._cut[number][0] != rows:
+            self._cut[number] = rows, self._save(kept.entry.root, self._left(kept), kept.entry.unfinished)
+        return self._cut[number][1]
+
+    def _left(self, kept: Kept) -> Segment:
+        """The rows of an old segment that stay, to be written anew, which must not spread damage."""
+        if kept.entry.file not in self._checked:
+            # Once, since after the next commit the file may be gone; what was mapped of it is not.
+            check_content(self._folder, kept.entry.file)
+            self._checked.add(kept.entry.file)
+        return kept.left()
+
+    def _save(self, root: str, segment: Segment, unfinished: bool = False) -> SegmentEntry:
+        numbers = len(segment.photos), len(segment.unread)
+        return SegmentEntry(segment.save(self._folder), root, *numbers, unfinished)
+
+    def _write(self, entries: list[SegmentEntry]) -> None:
+        palette_file = save_palette(self._palette, self._reference, self._folder)
+        replace(self._base, palette=palette_file, segments=tuple(entries)).commit(self._folder)
+        remove_unlisted(self._folder)
+
+
+# A segment, and its entry if it is on disk as it is.
+_Saved = tuple[Segment, SegmentEntry | None]
+
+
+def _merged(segments: list[_Saved], width: int, folder: Path) -> list[_Saved]:
+    """Put small segments together when there are many, so that years of daily runs leave few files to open.
+
+    Always the smallest half of them, so that a photo is written anew a few times in its life, not each time.
+    """
+    while len(segments) > _MANY_SEGMENTS:
+        by_size = sorted(segments, key=lambda one: len(one[0].photos) + len(one[0].unread))
+        small = [one for one in by_size[: _MANY_SEGMENTS // 2] if len(one[0].photos) < SEGMENT_PHOTOS // 2]
+        if len(small) < 2:
+            break
+        for _, entry in small:
+            if entry:
+                check_content(folder, entry.file)
+        merged: list[_Saved] = [(segment, None) for segment in merge([segment for segment, _ in small], width)]
+        segments = [one for one in segments if not any(one is part for part in small)] + merged
+    return segments
+
+
+def _first_name(saved: _Saved) -> bytes:
+    segment, _ = saved
+    return min(files.names[0] for files in (segment.photos, segment.unread) if len(files))
+
+
+def _photo_row(name: bytes, file: Found, about: Described) -> PhotoRow:
+    return PhotoRow(name, file.size, file.mtime_ns, about.codes, about.fingerprint, about.converted)
+
+
+def _root_of(path: str, tops: list[str]) -> str:
+    """The given folder that a file lies below (the widest of several), or its own folder if it was given itself."""
+    root = min((top for top in tops if is_below(path, top)), key=len)
+    return os.path.dirname(path) if root == path else root
+
+
+def remove_unlisted(folder: Path) -> None:
+    """Remove the index's files that its last commit does not name. Readers keep what they mapped."""
+    listed = Manifest.load(folder).files if (folder / FILE_NAME).exists() else set()
+    for path in folder.iterdir():
+        if is_own_file(path.name) and path.name not in listed and path.name != LOCK_NAME:
+            # A system that does not remove open files may keep one until the next run.
+            with suppress(OSError):
+                path.unlink()
