@@ -61,7 +61,7 @@ _TIFF_TILE_SIDES, _TIFF_DNG = (322, 323), 50706
 class Limits:
     """What is too large to be a photo, and refused before any pixel is decoded: so many pixels, so large a file.
 
-    Decoding takes 4 bytes of memory a pixel, and up to three times as much while the pixels are converted.
+    Decoding takes up to 28 bytes of memory a pixel (JPEG 2000 with alpha), other formats much less.
     """
 
     pixels: int = 250_000_000
@@ -273,6 +273,8 @@ def _loaded(kind: str, image: ImageFile.ImageFile, file: IO[bytes], working: boo
         try:
             cast("Any", image).reduce = halvings
             image.load()
+            # Until then it hides Pillow's method of that name.
+            cast("Any", image).reduce = 0
             return image
         except OSError:
             # It holds no such small version of itself, or it is damaged, which its full size will tell.

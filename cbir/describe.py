@@ -53,12 +53,12 @@ def describe_files(
     paths: Sequence[str], palette: Palette, descriptor: Descriptor, jobs: int, limits: Limits = DEFAULT_LIMITS
 ) -> Generator[tuple[int, Described | PictureError]]:
     """The number of each photo and its description, as they are done; for those that cannot be read, the reason."""
-    return in_any_order(_describe, paths, jobs, palette.lab, descriptor.name, limits, lost=_lost)
+    return in_any_order(_describe, paths, jobs, palette.lab, descriptor.name, limits, lost=PictureError)
 
 
 def sample_files(paths: Sequence[str], jobs: int, limits: Limits = DEFAULT_LIMITS) -> Generator[Sample | PictureError]:
     """Decode photos to learn a palette from, in the order of the paths; for those that cannot be read, the reason."""
-    return in_order(_sample, paths, jobs, limits, lost=_lost)
+    return in_order(_sample, paths, jobs, limits, lost=PictureError)
 
 
 def describe_samples(
@@ -96,7 +96,7 @@ def _describe_sample(sample: Sample, lab: F32, descriptor: str) -> Described:
     return Described(describe_picture(picture, process_palette(lab), DESCRIPTORS[descriptor]), picture.converted, mark)
 
 
-def _lost_sample(_: Sample, reason: str) -> Described:
+def _lost_sample(_: Sample, reason: str, lasting: bool) -> Described:
     raise RuntimeError(f"a worker process ended while it counted colours: {reason}")
 
 
@@ -119,8 +119,3 @@ def _or_error(function: Callable[[], _T]) -> _T | PictureError:
         return function()
     except PictureError as error:
         return error
-
-
-def _lost(path: str, reason: str) -> PictureError:
-    # It may have been the machine: out of memory, or a disk that slept.
-    return PictureError(path, reason, lasting=False)

@@ -53,11 +53,6 @@ class PictureError(CbirError, ValueError):
     def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, bool]]:
         return type(self), (self.path, self.reason, self.lasting)
 
-    @property
-    def not_a_picture(self) -> bool:
-        """Whether the file is no picture of any format that is known."""
-        return self.reason in NOT_PICTURES
-
 
 class RefusedError(Exception):
     """Why a file is not read, said where its name is not known; see PictureError."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cbir.segment import is_own_file
 from cbir.signature import PICTURE_SUFFIXES
 
 
@@ -35,8 +36,8 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Found],
     """All files below `paths`, each once, in byte order of their absolute paths, and what cannot be read.
 
     Below a folder that is every regular file, whatever its ending (links to files are followed, links to folders are
-    not; what begins with a dot is left out). Of what is no regular file only that is told as skipped which has a
-    picture's ending. Raises FileNotFoundError, naming it, for a path that does not exist.
+    not; what begins with a dot is left out, and so are indexes). Of what is no regular file only that is told as
+    skipped which has a picture's ending. Raises FileNotFoundError, naming it, for a path that does not exist.
     """
     found: dict[str, Found] = {}
     skipped: list[Skipped] = []
@@ -73,6 +74,9 @@ def _find_below(top: str, found: dict[str, Found], skipped: list[Skipped]) -> No
         try:
             with os.scandir(folder) as entries:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
+                if any(is_own_file(entry.name) for entry in visible):
+                    # An index, which every run would find changed by the one before.
+                    continue
         except OSError as error:
             skipped.append(Skipped(folder, _reason(error)))
             continue

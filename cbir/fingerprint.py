@@ -15,7 +15,7 @@ UNKNOWN = 0
 def fingerprint(path: str | os.PathLike[str]) -> int:
     """A number of 64 bits above zero made of a file's size and of 4 KiB at its beginning, middle and end.
 
-    It is meant for files that have the same name, size and time of change already. Raises OSError.
+    It is meant for files that have the same size and time of change already. Raises OSError.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:

@@ -23,10 +23,10 @@ from cbir.errors import (
     PaletteError,
     PictureError,
 )
-from cbir.find import Found, Skipped, absolute, find_pictures
-from cbir.learn import LEARNING_PHOTOS, learn_from_files
+from cbir.find import Found, Skipped, absolute, find_pictures, is_below
+from cbir.learn import LEARNING_PHOTOS, Learnt, learn_from_files
 from cbir.lock import LOCK_NAME, locked
-from cbir.manifest import FILE_NAME, Manifest
+from cbir.manifest import FILE_NAME, Manifest, check_is_ours
 from cbir.palette import MAX_COLORS, Algorithm, Palette
 from cbir.parallel import cores
 from cbir.plan import Old, Plan, join, make_plan
@@ -99,12 +99,12 @@ def build_index(
     "spatial" (seven histograms, see `cbir.descriptor`) or "global" (one). An existing one keeps all three; of the
     photos below `paths`, those that are new or have changed (size or time) are decoded, those that were renamed or
     moved are recognised, and those that are gone are dropped; the photos elsewhere stay. `rebuild` forgets what there
-    was. `limits` says what is too large to read. `jobs` worker processes (None: one per core) change the speed only,
-    never a byte. `progress` is called with the numbers of photos done and to do.
+    was, once all is done anew. `limits` says what is too large to read. `jobs` worker processes (None: one per core)
+    change the speed only, never a byte. `progress` is called with the numbers of files done and to do.
 
-    What is described is committed every few seconds. Ctrl-C commits too and raises IndexingInterruptedError; after
-    that, or a crash, the next run goes on from the last commit, and its result is that of a run that was never
-    interrupted, byte for byte. Until the palette is learnt there is nothing to commit.
+    What is described is committed every few seconds, unless an index is rebuilt. Ctrl-C commits too and raises
+    IndexingInterruptedError; after that, or a crash, the next run goes on from the last commit, and its result is that
+    of a run that was never interrupted, byte for byte. Until the palette is learnt there is nothing to commit.
     Raises FileNotFoundError, NoPicturesError, IndexFolderError, PaletteError, DescriptorError, or OSError if it cannot
     be written.
     """
@@ -121,36 +121,30 @@ def build_index(
         plan = make_plan(old, tops, found, skipped)
         tick = _Ticker(progress, len(plan.todo))
         workers = jobs or cores()
-        files = [file.path for file in plan.todo]
-        results: dict[int, Described | PictureError] = {}
         if old:
-            palette, reference, learnt_photos = old.palette, old.reference, old.manifest.learnt_photos
+            learnt = Learnt(old.palette, old.reference, old.manifest.learnt_photos, {})
         else:
-            learnt = learn_from_files(files, colors, algorithm, kind, workers, tick, limits)
-            palette, reference, learnt_photos, results = learnt.palette, learnt.reference, learnt.photos, learnt.results
-        base = Manifest(kind.name, colors, algorithm, learnt_photos, "", decoder_version(), ())
-        writer = Writer(target, base, palette, reference, plan, tops)
+            learnt = learn_from_files(plan.todo, colors, algorithm, kind, workers, tick, limits)
+        base = Manifest(kind.name, colors, algorithm, learnt.photos, "", decoder_version(), ())
+        replaces = rebuild and (target / FILE_NAME).exists()
+        writer = Writer(target, base, learnt.palette, learnt.reference, plan, tops, replaces)
         run = _Run(plan, writer)
-        # Before anything is committed, for the plan has taken them from their old places.
+        # In one go with what is done after it, for the plan has taken them from their old places.
         for file, known in plan.described:
             run.take(file, known)
         try:
-            for row, result in sorted(results.items()):
-                run.take(plan.todo[row], result)
-            rest = [row for row in range(len(files)) if row not in results]
-            results.clear()
-            with closing(describe_files([files[row] for row in rest], palette, kind, workers, limits)) as described:
-                for place, result in tick(described):
-                    run.take(plan.todo[rest[place]], result)
+            _describe(run, plan.todo, learnt, kind, workers, tick, limits)
             if not run.photos:
                 raise NoPicturesError(f"{', '.join(tops)}: no picture there can be read{_first(run.failed)}")
             ordered = writer.ordered() if old is None or plan.has_work else None
         except KeyboardInterrupt as error:
-            raise IndexingInterruptedError(target, writer.commit()) from error
+            if replaces:
+                raise
+            raise IndexingInterruptedError(target, writer.commit_quickly()) from error
         if ordered is not None:
             writer.finish(ordered)
         size = sum(file.stat().st_size for file in target.iterdir() if file.name != LOCK_NAME)
-    unread = [*_kept_unread(plan), *run.failed]
+    unread = [*_kept_unread(plan, tops), *run.failed]
     return Report(
         folder=target,
         photos=run.photos,
@@ -161,12 +155,26 @@ def build_index(
         converted=run.converted,
         skipped=skipped + [one for one in unread if not _is_other(one)],
         others=sum(map(_is_other, unread)),
-        palette=palette,
+        palette=learnt.palette,
         colors=colors,
-        learnt_photos=learnt_photos,
+        learnt_photos=learnt.photos,
         bytes=size,
         seconds=time.perf_counter() - started,
     )
+
+
+def _describe(
+    run: _Run, files: list[Found], learnt: Learnt, kind: Descriptor, jobs: int, tick: _Ticker, limits: Limits
+) -> None:
+    """Describe the files that the palette was not learnt from, and commit what is done every few seconds."""
+    for row, result in sorted(learnt.results.items(), key=lambda item: item[0]):
+        run.take(files[row], result)
+    rest = [file for row, file in enumerate(files) if row not in learnt.results]
+    learnt.results.clear()
+    with closing(describe_files([file.path for file in rest], learnt.palette, kind, jobs, limits)) as described:
+        for row, result in tick(described):
+            run.take(rest[row], result)
+            run.commit_if_due()
 
 
 class _Run:
@@ -174,15 +182,18 @@ class _Run:
 
     def __init__(self, plan: Plan, writer: Writer) -> None:
         self._plan, self._writer = plan, writer
+        self.commit_if_due = writer.commit_if_due
         self._described = self._converted = 0
-        # Photos that had been described, and cannot be read any more.
-        self.lost = 0
+        # Photos that had been described, and cannot be read any more, or just now, and stay described as they were.
+        self.lost = self._as_before = 0
         self.failed: list[Skipped] = []
 
     def take(self, file: Found, result: Described | PictureError) -> None:
         if isinstance(result, PictureError):
             self.failed.append(Skipped(file.path, result.reason))
-            self.lost += file.path in self._plan.changed
+            if file.path in self._plan.changed:
+                self.lost += result.lasting
+                self._as_before += not result.lasting
         else:
             self._described += 1
             self._converted += result.converted
@@ -201,7 +212,7 @@ class _Run:
     @property
     def changed(self) -> int:
         """How many photos were described before, and otherwise."""
-        return len(self._plan.changed) - self.lost
+        return len(self._plan.changed) - self.lost - self._as_before
 
     @property
     def added(self) -> int:
@@ -209,11 +220,13 @@ class _Run:
         return self._described - self.changed - self._plan.moved
 
 
-def _kept_unread(plan: Plan) -> Iterator[Skipped]:
-    """The files that could not be read before, and have not changed."""
+def _kept_unread(plan: Plan, tops: list[str]) -> Iterator[Skipped]:
+    """The files below the given paths that could not be read before, and have not changed."""
     for kept in plan.kept:
         for row in np.flatnonzero(kept.unread).tolist():
-            yield Skipped(join(kept.entry.root, kept.segment.unread.names[row]), kept.segment.reasons[row])
+            path = join(kept.entry.root, kept.segment.unread.names[row])
+            if any(is_below(path, top) for top in tops):
+                yield Skipped(path, kept.segment.reasons[row])
 
 
 def _is_other(one: Skipped) -> bool:
@@ -222,9 +235,10 @@ def _is_other(one: Skipped) -> bool:
 
 
 def _is_index(folder: Path) -> bool:
-    """Whether there is an index to be brought up to date. Raises IndexFolderError if there is something else."""
+    """Whether there is an index to be brought up to date, be it damaged. Raises IndexFolderError if it is another's."""
     try:
         if (folder / FILE_NAME).exists():
+            check_is_ours(folder)
             return True
         if folder.exists() and not (folder.is_dir() and all(is_own_file(path.name) for path in folder.iterdir())):
             raise IndexFolderError(f"{folder}: exists and is not an index; name another place with --index")

@@ -14,7 +14,7 @@ from cbir.color import U8
 from cbir.descriptor import DESCRIPTORS, GLOBAL
 from cbir.errors import REBUILD, REPAIR, IndexFolderError
 from cbir.palette import Palette
-from cbir.segment import Segment, load_palette
+from cbir.segment import Segment, is_own_file, load_palette
 
 FILE_NAME = "manifest.json"
 FORMAT = "cbir index"
@@ -23,6 +23,10 @@ FORMAT = "cbir index"
 VERSION = 3
 # A million photos in segments of 65,536 need a few kilobytes.
 _MAX_BYTES = 1 << 24
+
+
+class ForeignFolderError(IndexFolderError):
+    """What is there is not ours to replace: not of an index, or of one that a newer cbir has written."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,10 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
         if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise IndexFolderError(f"{path}: not the manifest of an index; name another folder")
+            raise ForeignFolderError(f"{path}: not the manifest of an index; name another folder")
         version = value.get("version")
         if isinstance(version, int) and version > VERSION:
-            raise IndexFolderError(
+            raise ForeignFolderError(
                 f"{folder}: written by a newer cbir (format {version}, this one reads up to {VERSION}); upgrade cbir"
             )
         try:
@@ -119,6 +123,17 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
+
+
+def check_is_ours(folder: Path) -> None:
+    """Raise ForeignFolderError if a folder's manifest, be it damaged, is not that of an index that may be replaced."""
+    try:
+        Manifest.load(folder)
+    except ForeignFolderError:
+        raise
+    except IndexFolderError as error:
+        if not all(is_own_file(path.name) for path in folder.iterdir() if path.name != FILE_NAME):
+            raise ForeignFolderError(f"{error}, once other files are out of {folder}") from error
 
 
 def _checksum(value: dict[str, Any]) -> str:

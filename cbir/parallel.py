@@ -20,10 +20,10 @@ from cbir.errors import CbirError
 _BATCH = 16
 # Batches on their way, for each worker: one at work, one waiting. This bounds memory whatever the number of items.
 _AHEAD = 2
-# The largest picture that is read takes a slow machine about a tenth of this.
-ITEM_SECONDS = 120
-# Address space of a worker: a picture of the default limit, 250 million pixels, needs 3 GiB in the worst format.
-_WORKER_BYTES = 6 << 30
+# JPEG 2000 is the slowest to decode: 250 million pixels, the default limit, took a minute and a half.
+ITEM_SECONDS = 300
+# Address space of a worker: JPEG 2000 with alpha takes the most, 28 bytes a pixel, which is 7 GB at the default limit.
+_WORKER_BYTES = 8 << 30
 _START = "import sys; sys.path[:] = {path!r}; from cbir.parallel import serve; serve()"
 # Workers share the cores by being one for each, so none starts threads of its own.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
@@ -33,7 +33,14 @@ _R = TypeVar("_R")
 
 
 class WorkerDiedError(Exception):
-    """A worker process ended before it had answered; the text says how."""
+    """A worker process ended before it had answered; the text says how.
+
+    `lasting` tells whether by a fault of its own. All else may be the system's: too little memory, a disk that sleeps.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(_told(code))
+        self.lasting = -code in (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)
 
 
 class WorkerStartError(CbirError):
@@ -46,14 +53,14 @@ def cores() -> int:
 
 
 def in_any_order(
-    work: Callable[..., _R], items: Sequence[_T], jobs: int, *arguments: object, lost: Callable[[_T, str], _R]
+    work: Callable[..., _R], items: Sequence[_T], jobs: int, *arguments: object, lost: Callable[[_T, str, bool], _R]
 ) -> Generator[tuple[int, _R]]:
     """The number of each item and `work(item, *arguments)`, on `jobs` processes, as they are done.
 
     An item during which its worker dies, or that takes longer than ITEM_SECONDS, is tried once more, alone, and
-    then gets `lost(item, reason)`; the others are not touched by that. An exception that `work` raises ends it all.
-    Memory stays flat: no more than two batches of items for each worker are on their way. `work` must be a function at
-    the top of a module.
+    then gets `lost(item, reason, lasting)`, where `lasting` tells that it was the decoder's fault, and not perhaps the
+    system's. The others are not touched by that. An exception that `work` raises ends it all. Memory stays flat: no
+    more than two batches of items for each worker are on their way. `work` must be a function at the top of a module.
     """
     whole = (range(start, min(start + _BATCH, len(items))) for start in range(0, len(items), _BATCH))
     alone: list[range] = []
@@ -74,7 +81,7 @@ def in_any_order(
                         yield from zip(rows, future.result(), strict=True)
                     except WorkerDiedError as error:
                         if rows[0] in suspects:
-                            yield rows[0], lost(items[rows[0]], str(error))
+                            yield rows[0], lost(items[rows[0]], str(error), error.lasting)
                         else:
                             # One of them is to blame, or whoever ended the worker; each will tell when it is alone.
                             suspects.update(rows)
@@ -85,7 +92,7 @@ def in_any_order(
 
 
 def in_order(
-    work: Callable[..., _R], items: Sequence[_T], jobs: int, *arguments: object, lost: Callable[[_T, str], _R]
+    work: Callable[..., _R], items: Sequence[_T], jobs: int, *arguments: object, lost: Callable[[_T, str, bool], _R]
 ) -> Generator[_R]:
     """The results of `in_any_order`, in the order of the items. What comes too early waits in memory."""
     early: dict[int, _R] = {}
@@ -128,7 +135,7 @@ class _Worker:
             code = self._process.wait()
             if not self._is_ready and code >= 0:
                 raise WorkerStartError(f"{sys.executable}: a worker process cannot start (exit code {code})") from None
-            raise WorkerDiedError(_told(code)) from None
+            raise WorkerDiedError(code) from None
         if error is not None:
             raise error
         return cast("list[_R]", results)
@@ -167,7 +174,7 @@ class _Team:
         self._busy.add(worker)
         try:
             if self._stopped:
-                raise WorkerDiedError("stopped")
+                raise WorkerDiedError(0)
             results = worker.ask(work, items, arguments)
         except BaseException:
             self._busy.discard(worker)
@@ -209,7 +216,11 @@ def _told(code: int) -> str:
     """How a process ended, by its exit code."""
     if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
         return f"not done within {ITEM_SECONDS} s"
-    return f"its decoder died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+    if code >= 0:
+        return f"its decoder died (exit code {code})"
+    # Those of real time have no names.
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"its decoder died ({name})"
 
 
 def serve() -> None:

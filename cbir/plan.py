@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cbir.color import U8
 from cbir.decode import decoder_version
 from cbir.describe import Described
+from cbir.errors import REPAIR, IndexFolderError
 from cbir.find import Found, Skipped, is_below
 from cbir.fingerprint import UNKNOWN, fingerprint
 from cbir.manifest import VERSION, Manifest, SegmentEntry
@@ -38,8 +39,11 @@ class Old:
     def load(cls, folder: Path) -> Old:
         """Open an index to bring it up to date. Raises IndexFolderError."""
         manifest = Manifest.load(folder)
-        palette, reference = manifest.load_palette(folder)
-        return cls(manifest, palette, reference, manifest.load_segments(folder, reference.shape[1]))
+        try:
+            palette, reference = manifest.load_palette(folder)
+            return cls(manifest, palette, reference, manifest.load_segments(folder, reference.shape[1]))
+        except FileNotFoundError as error:
+            raise IndexFolderError(f"{error.filename}: missing; {REPAIR}") from error
 
 
 @dataclass
@@ -102,10 +106,6 @@ class Plan:
             or self.forgotten
             or any(kept.entry.unfinished for kept in self.kept)
         )
-
-    def name(self, place: Place) -> str:
-        """The name of an old photo in its folder."""
-        return os.path.basename(self.kept[place[0]].path(place[1]))
 
 
 def join(root: str, name: bytes) -> str:
@@ -176,14 +176,17 @@ def _may_be_there(path: str, unsearched: set[str]) -> bool:
 
 
 def _find_moved(plan: Plan) -> None:
-    """Recognise files of an old photo's size, time of change and content, under a new name or in another folder."""
-    places = _places_by_look(plan)
-    if not places:
+    """Recognise files that have the size, time of change and content of old photos that are no longer where they were.
+
+    A copy of one that still is there is decoded: a picture without compression may look like another of its name where
+    it is looked at.
+    """
+    gone = _Gone(plan)
+    if not gone.looks:
         return
     todo = []
-    taken: set[Place] = set()
     for file in plan.todo:
-        place = _same_content(plan, file, places[file.size, file.mtime_ns], taken)
+        place = gone.place_of(file)
         if place is None:
             todo.append(file)
             continue
@@ -191,26 +194,53 @@ def _find_moved(plan: Plan) -> None:
         photo = kept.segment.photo(row)
         plan.copied.add(place[0])
         plan.described.append((file, Described(photo.codes, photo.converted, photo.fingerprint)))
-        if place not in taken and _leaves(plan, kept, row):
-            taken.add(place)
-            plan.moved += 1
-            if file.path in plan.changed:
-                # It was moved over another photo.
-                number, row = plan.changed.pop(file.path)
-                plan.kept[number].photos[row] = False
-                plan.gone += 1
+        plan.gone -= not kept.photos[row]
+        plan.changed.pop(kept.path(row), None)
+        kept.photos[row] = False
+        plan.moved += 1
+        if file.path in plan.changed:
+            # It was moved over another photo.
+            number, row = plan.changed.pop(file.path)
+            plan.kept[number].photos[row] = False
+            plan.gone += 1
     plan.todo = todo
 
 
-def _leaves(plan: Plan, kept: Kept, row: int) -> bool:
-    """Take an old photo from its place unless it is still there, and the file of its content is a copy."""
-    path = kept.path(row)
-    if not kept.photos[row]:
-        plan.gone -= 1
-    elif plan.changed.pop(path, None) is None and os.path.lexists(path):
-        return False
-    kept.photos[row] = False
-    return True
+class _Gone:
+    """Old photos that are no longer where they were, each to be found once by its look and content."""
+
+    def __init__(self, plan: Plan) -> None:
+        times = np.array([file.mtime_ns for file in plan.todo])
+        self.looks: set[tuple[int, int]] = set()
+        self._by_name: defaultdict[tuple[int, int, str], list[Place]] = defaultdict(list)
+        self._by_content: defaultdict[tuple[int, int], list[Place]] = defaultdict(list)
+        self._taken: set[Place] = set()
+        for number, kept in enumerate(plan.kept):
+            photos, marks = kept.segment.photos, kept.segment.fingerprints
+            for row in np.flatnonzero(np.isin(photos.mtimes, times) & (marks != UNKNOWN)).tolist():
+                path = kept.path(row)
+                if not kept.photos[row] or path in plan.changed or not os.path.lexists(path):
+                    mark, time = int(marks[row]), int(photos.mtimes[row])
+                    self.looks.add((int(photos.sizes[row]), time))
+                    self._by_name[mark, time, os.path.basename(path)].append((number, row))
+                    self._by_content[mark, time].append((number, row))
+
+    def place_of(self, file: Found) -> Place | None:
+        """The place of one with this file's content, best one of its name, if there is one that nobody has taken."""
+        if (file.size, file.mtime_ns) not in self.looks:
+            return None
+        try:
+            mark = fingerprint(file.path)
+        except OSError:
+            return None
+        named, other = (mark, file.mtime_ns, os.path.basename(file.path)), (mark, file.mtime_ns)
+        for places in (self._by_name[named], self._by_content[other]):
+            while places:
+                place = places.pop()
+                if place not in self._taken:
+                    self._taken.add(place)
+                    return place
+        return None
 
 
 def _forget_moved_unread(plan: Plan) -> None:
@@ -222,45 +252,3 @@ def _forget_moved_unread(plan: Plan) -> None:
             if (size, mtime) in looks and not os.path.lexists(join(kept.entry.root, name)):
                 kept.unread[row] = False
                 plan.forgotten += 1
-
-
-def _places_by_look(plan: Plan) -> defaultdict[tuple[int, int], list[Place]]:
-    """Where the old photos are that look like a file to be decoded by size and time of change."""
-    places: defaultdict[tuple[int, int], list[Place]] = defaultdict(list)
-    if not plan.kept or not plan.todo:
-        return places
-    times = np.array([file.mtime_ns for file in plan.todo])
-    for number, kept in enumerate(plan.kept):
-        photos = kept.segment.photos
-        for row in np.flatnonzero(np.isin(photos.mtimes, times) & (kept.segment.fingerprints != UNKNOWN)).tolist():
-            places[int(photos.sizes[row]), int(photos.mtimes[row])].append((number, row))
-    return places
-
-
-def _same_content(plan: Plan, file: Found, places: list[Place], taken: set[Place]) -> Place | None:
-    """The place of an old photo with this file's content, best one that is gone and not taken.
-
-    One of another name must be gone: a picture without compression may look like its neighbour where it is looked at.
-    """
-    if not places:
-        return None
-    try:
-        mark = fingerprint(file.path)
-    except OSError:
-        return None
-    same = [(n, row) for n, row in places if int(plan.kept[n].segment.fingerprints[row]) == mark]
-    name = os.path.basename(file.path)
-    best = min(same, key=lambda place: _preference(plan, place, name, taken), default=None)
-    return best if best and (plan.name(best) == name or _is_gone(plan, best)) else None
-
-
-def _preference(plan: Plan, place: Place, name: str, taken: set[Place]) -> tuple[bool, bool, bool]:
-    """What comes first among old photos of one content: one that no file has taken, is gone, and has this name."""
-    return place in taken, not _is_gone(plan, place), plan.name(place) != name
-
-
-def _is_gone(plan: Plan, place: Place) -> bool:
-    """Whether an old photo is no longer where it was."""
-    kept, row = plan.kept[place[0]], place[1]
-    path = kept.path(row)
-    return not kept.photos[row] or path in plan.changed or not os.path.lexists(path)

@@ -31,61 +31,91 @@ from cbir.segment import (
     save_palette,
 )
 
-# A crash costs no more than this much work, and committing no more than a twentieth of the time.
+# How often to commit; less often where that takes long, so that it costs no more than a twentieth of the time.
 _COMMIT_SECONDS = 5.0
 _COMMIT_SHARE = 20
+# Photos that are written anew within a quarter of a second.
+_FEW_PHOTOS = SEGMENT_PHOTOS
 # Segments of one folder above which small ones are merged.
 _MANY_SEGMENTS = 8
 
 
+# A segment, and its entry if it is on disk as it is.
+_Saved = tuple[Segment, SegmentEntry | None]
+
+
 @dataclass
-class _New:
-    """What was described below one folder and is in no segment yet."""
+class _Part:
+    """What was described below one folder: rows, or, from when they are on disk, the segments that hold them."""
 
     photos: list[PhotoRow] = field(default_factory=list)
     unread: list[UnreadRow] = field(default_factory=list)
+    saved: list[tuple[SegmentEntry, Segment]] | None = None
 
-    def segment(self, width: int) -> Segment:
-        return Segment.pack(
-            sorted(self.photos, key=lambda row: row.name), sorted(self.unread, key=lambda row: row.name), width
-        )
+    def segments(self, width: int) -> list[Segment]:
+        """Its segments, in memory if it is not saved."""
+        if self.saved is not None:
+            return [segment for _, segment in self.saved]
+        rows = sorted(self.photos, key=_name_of), sorted(self.unread, key=_name_of)
+        return list(merge([Segment.pack(*rows, width)], width))
+
+
+def _name_of(row: PhotoRow | UnreadRow) -> bytes:
+    return row.name
 
 
 class Writer:
     """The state of an index in `folder` that is being made, or brought up to date below `tops` as `plan` says.
 
-    `base` is the manifest that it shall have, but for its palette's file and its segments.
+    `base` is the manifest that it shall have, but for its palette's file and its segments. If it `replaces` an index
+    that is there, that stays until `finish`.
     """
 
     def __init__(
-        self, folder: Path, base: Manifest, palette: Palette, reference: U8, plan: Plan, tops: list[str]
+        self,
+        folder: Path,
+        base: Manifest,
+        palette: Palette,
+        reference: U8,
+        plan: Plan,
+        tops: list[str],
+        replaces: bool = False,
     ) -> None:
-        self._folder, self._base, self._plan, self._tops = folder, base, plan, tops
+        self._folder, self._base, self._plan, self._tops, self._replaces = folder, base, plan, tops, replaces
         self._palette, self._reference = palette, reference
         self._width = reference.shape[1]
-        self._new: defaultdict[str, _New] = defaultdict(_New)
-        # Segments that this run has committed already.
-        self._unfinished: list[tuple[SegmentEntry, Segment]] = []
+        # By the folder: parts that are saved, and the last, which rows are added to.
+        self._parts: defaultdict[str, list[_Part]] = defaultdict(list)
+        # Files of the last commit.
+        self._listed = {kept.entry.file for kept in plan.kept}
         # Old segments that were written anew, by their number, and how many rows they had kept then.
         self._cut: dict[int, tuple[int, SegmentEntry]] = {}
         # Files of old segments that hold what was written.
         self._checked: set[str] = set()
-        self._next_commit = time.monotonic() + _COMMIT_SECONDS
         for number in plan.copied:
             check_content(folder, plan.kept[number].entry.file)
+        self._next_commit = time.monotonic() + _COMMIT_SECONDS
 
     def add(self, file: Found, result: Described | PictureError) -> None:
-        """Take in what was made of a file, and commit if it is time."""
+        """Take in what was made of a file. One that cannot be read just now stays described as it was."""
+        if isinstance(result, PictureError) and not result.lasting:
+            return
         root = _root_of(file.path, self._tops)
         name = os.fsencode(file.path[len(root.rstrip(os.sep)) + 1 :])
         if file.path in self._plan.changed:
             # Before the new description comes in: Ctrl-C between the two must not leave the photo there twice.
             number, row = self._plan.changed[file.path]
             self._plan.kept[number].photos[row] = False
+        parts = self._parts[root]
+        if not parts or parts[-1].saved is not None:
+            parts.append(_Part())
         if isinstance(result, Described):
-            self._new[root].photos.append(_photo_row(name, file, result))
-        elif result.lasting:
-            self._new[root].unread.append(UnreadRow(name, file.size, file.mtime_ns, result.reason))
+            parts[-1].photos.append(_photo_row(name, file, result))
+        else:
+            parts[-1].unread.append(UnreadRow(name, file.size, file.mtime_ns, result.reason))
+
+    def commit_if_due(self) -> None:
+        """Commit what is described so far, if it is time."""
         if (started := time.monotonic()) >= self._next_commit:
             self._merge_unfinished()
             self.commit()
@@ -94,13 +124,49 @@ class Writer:
 
     def commit(self) -> int:
         """Make what is described so far the state of the index, as of an unfinished run; the number of its photos."""
-        while self._new:
-            root, new = self._new.popitem()
-            self._unfinished.append(self._save_unfinished(root, new.segment(self._width)))
+        self._save_parts()
+        if self._replaces:
+            return 0
         old = [self._cut_entry(number, kept) for number, kept in enumerate(self._plan.kept) if kept.has_rows]
-        entries = [*old, *(entry for entry, _ in self._unfinished)]
-        self._write(entries)
-        return sum(entry.photos for entry in entries)
+        return self._write_unfinished(old)
+
+    def commit_quickly(self) -> int:
+        """Commit, but where many old photos would have to be written anew, without what they lost since the last time.
+
+        What has changed or gone then stays as it was, and is seen to by the next run.
+        """
+        if self._photos_to_cut() <= _FEW_PHOTOS or any(kept.is_outdated for kept in self._plan.kept):
+            return self.commit()
+        changed = {os.fsencode(path) for path in self._plan.changed}
+        for root, parts in self._parts.items():
+            prefix = os.fsencode(root.rstrip(os.sep) + os.sep)
+            for part in parts:
+                part.photos = [row for row in part.photos if prefix + row.name not in changed]
+                part.unread = [row for row in part.unread if prefix + row.name not in changed]
+        self._save_parts()
+        old = [self._cut[n][1] if n in self._cut else kept.entry for n, kept in enumerate(self._plan.kept)]
+        return self._write_unfinished([entry for entry in old if entry.file in self._listed])
+
+    def _photos_to_cut(self) -> int:
+        """How many photos are in old segments that have lost rows since the last commit."""
+        return sum(
+            len(kept.segment.photos)
+            for number, kept in enumerate(self._plan.kept)
+            if not kept.is_as_saved and self._cut.get(number, (-1,))[0] != _rows_left(kept)
+        )
+
+    def _save_parts(self) -> None:
+        for root, parts in self._parts.items():
+            for part in parts:
+                if part.saved is None:
+                    # One step, so that Ctrl-C finds the rows either here or there.
+                    part.saved = [self._save_unfinished(root, segment) for segment in part.segments(self._width)]
+                    part.photos, part.unread = [], []
+
+    def _write_unfinished(self, old: list[SegmentEntry]) -> int:
+        new = [entry for parts in self._parts.values() for part in parts for entry, _ in part.saved or ()]
+        self._write([*old, *new])
+        return sum(entry.photos for entry in (*old, *new))
 
     def ordered(self) -> list[SegmentEntry]:
         """Save it all for `finish`, what this run and those before it that were interrupted have added put in order.
@@ -119,10 +185,8 @@ class Writer:
             else:
                 saved = (kept.segment, kept.entry) if kept.is_as_saved else (self._left(kept), None)
                 old[kept.entry.root].append(saved)
-        for entry, segment in self._unfinished:
-            added[entry.root].append(segment)
-        for root, new in self._new.items():
-            added[root].append(new.segment(self._width))
+        for root, parts in self._parts.items():
+            added[root] += [segment for part in parts for segment in part.segments(self._width)]
         entries = []
         for root in sorted({*old, *added}):
             segments = old[root] + [(segment, None) for segment in merge(added[root], self._width)]
@@ -137,14 +201,14 @@ class Writer:
 
     def _merge_unfinished(self) -> None:
         """Put small segments of this run together: it may go on for hours, and each takes several open files."""
-        by_root: defaultdict[str, list[_Saved]] = defaultdict(list)
-        for entry, segment in self._unfinished:
-            by_root[entry.root].append((segment, entry))
-        self._unfinished = [
-            (entry, segment) if entry else self._save_unfinished(root, segment)
-            for root, segments in by_root.items()
-            for segment, entry in _merged(segments, self._width, self._folder)
-        ]
+        for root, parts in self._parts.items():
+            saved: list[_Saved] = [(segment, entry) for part in parts for entry, segment in part.saved or ()]
+            if len(saved) > _MANY_SEGMENTS:
+                merged = [
+                    (entry, segment) if entry else self._save_unfinished(root, segment)
+                    for segment, entry in _merged(saved, self._width, self._folder)
+                ]
+                self._parts[root] = [_Part(saved=merged), *(part for part in parts if part.saved is None)]
 
     def _save_unfinished(self, root: str, segment: Segment) -> tuple[SegmentEntry, Segment]:
         """Write a segment and map it, so that it takes no memory."""
@@ -155,9 +219,8 @@ class Writer:
         """An old segment as it is now: itself, or written anew without the rows that it has lost."""
         if kept.is_as_saved:
             return kept.entry
-        rows = int(np.count_nonzero(kept.photos) + np.count_nonzero(kept.unread))
-        if number not in self._cut or self._cut[number][0] != rows:
-            self._cut[number] = rows, self._save(kept.entry.root, self._left(kept), kept.entry.unfinished)
+        if self._cut.get(number, (-1,))[0] != _rows_left(kept):
+            self._cut[number] = _rows_left(kept), self._save(kept.entry.root, self._left(kept), kept.entry.unfinished)
         return self._cut[number][1]
 
     def _left(self, kept: Kept) -> Segment:
@@ -175,11 +238,8 @@ class Writer:
     def _write(self, entries: list[SegmentEntry]) -> None:
         palette_file = save_palette(self._palette, self._reference, self._folder)
         replace(self._base, palette=palette_file, segments=tuple(entries)).commit(self._folder)
+        self._listed = {entry.file for entry in entries}
         remove_unlisted(self._folder)
-
-
-# A segment, and its entry if it is on disk as it is.
-_Saved = tuple[Segment, SegmentEntry | None]
 
 
 def _merged(segments: list[_Saved], width: int, folder: Path) -> list[_Saved]:
@@ -203,6 +263,10 @@ def _merged(segments: list[_Saved], width: int, folder: Path) -> list[_Saved]:
 def _first_name(saved: _Saved) -> bytes:
     segment, _ = saved
     return min(files.names[0] for files in (segment.photos, segment.unread) if len(files))
+
+
+def _rows_left(kept: Kept) -> int:
+    return int(np.count_nonzero(kept.photos) + np.count_nonzero(kept.unread))
 
 
 def _photo_row(name: bytes, file: Found, about: Described) -> PhotoRow:

@@ -598,12 +598,12 @@ def test_a_damaged_segment_is_not_spread_by_merging_it(
         build_index(folder, [copied], jobs=1)
 
 
-def test_a_damaged_segment_is_not_spread_by_a_copy_of_a_photo(copied: Path, tmp_path: Path) -> None:
+def test_a_damaged_segment_is_not_spread_by_a_photo_that_moves(copied: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     build_index(folder, [copied], colors=8, jobs=1)
     damaged_descriptor(folder, 0)
     (tmp_path / "elsewhere").mkdir()
-    shutil.copy2(copied / "nature" / "sea.jpg", tmp_path / "elsewhere" / "sea.jpg")
+    (copied / "nature" / "sea.jpg").rename(tmp_path / "elsewhere" / "sea.jpg")
     before = files_of(folder)
     with pytest.raises(IndexFolderError, match="not what was written"):
         build_index(folder, [tmp_path / "elsewhere"], jobs=1)

@@ -748,18 +748,14 @@ def test_an_interrupted_run_says_what_it_keeps_and_the_same_command_goes_on(
             yield next(described)
         signal.raise_signal(signal.SIGINT)
 
-    for options, again in (([], "the same command"), (["--rebuild"], "the same command without --rebuild")):
-        with monkeypatch.context() as patch:
-            patch.setattr("cbir.indexing.describe_files", interrupted)
-            if options:
-                # Fewer than there are, so that some are left when the palette is learnt.
-                patch.setattr("cbir.learn.LEARNING_PHOTOS", 10)
-            line = failed(run("index", "photos", "-k", 16, *options), 130)
-        assert line == f"cbir: indexes/photos: interrupted; 11 photos are in it, and {again} goes on from there"
-        assert json.loads(run("info", "--format", "json").stdout)["unfinished"] is True
-        assert "cbir index goes on from there" in run("search", "photos/nature/sea.jpg").stderr
-        assert "2 added, 0 changed, 0 moved, 0 dropped" in succeeded(run("index", "photos")).stdout
-        assert json.loads(succeeded(run("info", "--format", "json")).stdout)["unfinished"] is False
+    with monkeypatch.context() as patch:
+        patch.setattr("cbir.indexing.describe_files", interrupted)
+        line = failed(run("index", "photos", "-k", 16), 130)
+    assert line == "cbir: indexes/photos: interrupted; 11 photos are in it, and the same command goes on from there"
+    assert json.loads(run("info", "--format", "json").stdout)["unfinished"] is True
+    assert "cbir index goes on from there" in run("search", "photos/nature/sea.jpg").stderr
+    assert "2 added, 0 changed, 0 moved, 0 dropped" in succeeded(run("index", "photos")).stdout
+    assert json.loads(succeeded(run("info", "--format", "json")).stdout)["unfinished"] is False
 
 
 def test_an_interrupted_run_of_which_nothing_can_be_kept_leaves_nothing(

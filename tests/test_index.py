@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import work_for_workers
 from pictures import make_photo
 from PIL import Image
 
-from cbir import describe, learn
+from cbir import describe, learn, parallel
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS
 from cbir.errors import (
@@ -360,6 +361,9 @@ def test_a_folder_that_is_no_index_is_neither_opened_nor_written_into(photos: Pa
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+NOT_OURS = ("newer", "another format")
+
+
 def test_damaged_indexes_are_told_in_one_line_that_names_the_file(photos: Path, tmp_path: Path) -> None:
     good = Index.create(tmp_path / "good", [photos]).folder
     manifest = json.loads((good / "manifest.json").read_text())
@@ -396,6 +400,12 @@ def test_damaged_indexes_are_told_in_one_line_that_names_the_file(photos: Path, 
         with pytest.raises(IndexFolderError, match=message) as caught:
             Index.open(folder)
         assert "\n" not in str(caught.value) and name in str(caught.value)
+        if name in NOT_OURS:
+            before = files_of(folder)
+            with pytest.raises(IndexFolderError, match=message):
+                build_index(folder, [photos], rebuild=True)
+            assert files_of(folder) == before
+            continue
         build_index(folder, [photos], rebuild=True)
         assert len(Index.open(folder)) == 10, "--rebuild mends it"
 
@@ -536,3 +546,25 @@ def test_a_full_disk_is_told_with_the_place(photos: Path, tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space") as caught:
         build_index(tmp_path / "index", [photos])
     assert caught.value.filename == str(tmp_path / "index")
+
+
+def test_pictures_that_kill_or_hang_their_decoder_are_skipped_by_name_and_all_others_described(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(tmp_path / "index", [photos])
+    for name in ("kills", "crashes", "hangs"):
+        make_photo(photos / f"{name}.jpg", 5)
+    make_photo(photos / "new.jpg", 6)
+    monkeypatch.setattr(parallel, "ITEM_SECONDS", 0.5)
+    monkeypatch.setattr(describe, "_describe", work_for_workers.describe_or_die)
+    report = build_index(tmp_path / "index", [photos], jobs=2)
+    assert (report.photos, report.added) == (11, 1)
+    assert {os.path.basename(one.path): one.reason for one in report.skipped} == {
+        "kills.jpg": "its decoder died (SIGKILL)",
+        "crashes.jpg": "its decoder died (SIGSEGV)",
+        "hangs.jpg": "not done within 0.5 s",
+    }
+    # What may have been the system's doing is tried again, what was the picture's is not.
+    monkeypatch.undo()
+    again = build_index(tmp_path / "index", [photos])
+    assert again.added == 2 and [os.path.basename(one.path) for one in again.skipped] == ["crashes.jpg"]

@@ -29,12 +29,12 @@ both = pytest.mark.parametrize("run", [in_any_order, in_order], ids=["any order"
 AT_ONCE = 1.0
 
 
-def never(item: object, reason: str) -> Any:
+def never(item: object, reason: str, lasting: bool) -> Any:
     raise AssertionError(f"{item} is lost: {reason}")
 
 
-def told(item: object, reason: str) -> Any:
-    return item, reason
+def told(item: object, reason: str, lasting: bool) -> Any:
+    return item, reason, lasting
 
 
 def is_running(process: int) -> bool:
@@ -128,18 +128,22 @@ def test_nothing_that_an_item_prints_or_reads_gets_between(capfd: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("death", "reason"),
+    ("death", "reason", "lasting"),
     [
-        (work.die_by_sigkill, "its decoder died (SIGKILL)"),
-        (os.abort, "its decoder died (SIGABRT)"),
-        (work.die_by_fault, "its decoder died (SIGSEGV)"),
-        (work.die_by_exit, "its decoder died (exit code 3)"),
+        # A system that is short of memory kills so, too.
+        (work.die_by_sigkill, "its decoder died (SIGKILL)", False),
+        (os.abort, "its decoder died (SIGABRT)", False),
+        (work.die_by_fault, "its decoder died (SIGSEGV)", True),
+        (work.die_by_exit, "its decoder died (exit code 3)", False),
+        (work.die_by_signal_without_a_name, "its decoder died (signal 40)", False),
     ],
 )
-def test_an_item_that_kills_its_worker_is_lost_alone_and_it_is_said_how(death: Callable[[], None], reason: str) -> None:
+def test_an_item_that_kills_its_worker_is_lost_alone_and_it_is_said_how(
+    death: Callable[[], None], reason: str, lasting: bool
+) -> None:
     results = dict(in_any_order(work.do_at, range(40), 2, 17, death, lost=told))
-    assert results == {item: item for item in range(40)} | {17: (17, reason)}
-    assert list(in_order(work.do_at, [4], 1, 4, death, lost=told)) == [(4, reason)]
+    assert results == {item: item for item in range(40)} | {17: (17, reason, lasting)}
+    assert list(in_order(work.do_at, [4], 1, 4, death, lost=told)) == [(4, reason, lasting)]
 
 
 def test_items_that_kill_their_workers_side_by_side_are_lost_alone() -> None:
@@ -155,7 +159,7 @@ def test_an_item_that_never_ends_is_lost_alone_after_its_time(
 ) -> None:
     monkeypatch.setattr(parallel, "ITEM_SECONDS", 0.3)
     results = dict(in_any_order(work.do_at, range(20), 2, 3, hang, lost=told))
-    assert results == {item: item for item in range(20)} | {3: (3, "not done within 0.3 s")}
+    assert results == {item: item for item in range(20)} | {3: (3, "not done within 0.3 s", False)}
 
 
 def test_the_time_is_that_of_an_item_not_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,20 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command
 from pictures import make_photo
 
+from cbir import describe, learn, writer
+from cbir.errors import PictureError
 from cbir.index import Index
 from cbir.indexing import build_index
 
@@ -209,11 +213,11 @@ def test_a_photo_that_grows_while_it_is_read_is_told_and_read_by_the_next_run(tm
         "import sys, time\n"
         "data = sys.stdin.buffer.read()\n"
         "with open(sys.argv[1], 'wb', buffering=0) as file:\n"
-        "    file.write(data[:-400])\n"
+        "    file.write(data[:-60])\n"
         "    print('begun', flush=True)\n"
-        "    for start in range(len(data) - 400, len(data)):\n"
+        "    for start in range(len(data) - 60, len(data)):\n"
         "        file.write(data[start:start + 1])\n"
-        "        time.sleep(0.02)\n"
+        "        time.sleep(0.05)\n"
     )
     slow = tmp_path / "photos" / "slow.jpg"
     with subprocess.Popen(
@@ -233,28 +237,126 @@ def test_a_photo_that_grows_while_it_is_read_is_told_and_read_by_the_next_run(tm
 def test_ctrl_c_stops_within_a_second_keeps_what_was_done_and_the_next_run_goes_on(
     tmp_path: Path, command: Command
 ) -> None:
-    # Pictures of which each takes a worker a while.
+    # Each of these takes a worker a tenth of a second.
     content = make_photo(tmp_path / "photos" / "0.png", 0, (1600, 1200)).read_bytes()
     assert b"1 photos" in command("index", "photos").stdout
-    for number in range(1, 300):
+    for number in range(1, 100):
         (tmp_path / "photos" / f"{number}.png").write_bytes(content)
+    # As the command does, but that it tells after each commit, and commits often.
+    script = (
+        "import sys, cbir.writer as writer\n"
+        "writer._COMMIT_SECONDS = writer._COMMIT_SHARE = 0\n"
+        "real = writer.Writer.commit\n"
+        "def commit(self):\n"
+        "    photos = real(self)\n"
+        "    print(photos, file=sys.stderr, flush=True)\n"
+        "    return photos\n"
+        "writer.Writer.commit = commit\n"
+        "from cbir.__main__ import main\n"
+        "main()\n"
+    )
     running = subprocess.Popen(
-        [sys.executable, "-m", "cbir", "index", "photos", "--jobs", "1"],
+        [sys.executable, "-c", script, "index", "photos", "--jobs", "1"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     with running:
-        time.sleep(2)
-        assert running.poll() is None, "it was done before it could be stopped"
+        assert running.stderr
+        assert 1 < int(running.stderr.readline()) < 100
         started = time.monotonic()
-        running.send_signal(2)
+        running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
         took = time.monotonic() - started
+    last = err.splitlines()[-1]
     assert (running.returncode, out) == (130, b"")
-    assert err.count(b"\n") == 1 and b"interrupted" in err and b"goes on from there" in err
+    assert b"interrupted" in last and b"goes on from there" in last and b"Traceback" not in err
     assert took < 1
     kept = len(Index.open(tmp_path / "indexes" / "photos"))
-    assert 1 < kept < 300
+    assert 1 < kept < 100 and f" {kept} photos are in it".encode() in last
     result = command("index", "photos")
-    assert b"300 photos" in result.stdout and f"{300 - kept:,} added".encode() in result.stdout
+    assert b"100 photos" in result.stdout and f"{100 - kept:,} added".encode() in result.stdout
+
+
+def test_an_index_among_the_photos_is_none_of_them(tmp_path: Path, command: Command) -> None:
+    make_photo(tmp_path / "1.jpg", 1)
+    outputs = [command("index", ".").stdout for _ in range(3)]
+    assert all(b"other files" not in output for output in outputs)
+    assert b"0 added, 0 changed, 0 moved, 0 dropped" in outputs[1] and b"1 photos" in outputs[2]
+
+
+def test_photos_among_many_other_files_are_what_the_palette_is_learnt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "LEARNING_PHOTOS", 4)
+    for number in range(60):
+        (tmp_path / "photos" / f"{number}").mkdir(parents=True)
+        (tmp_path / "photos" / f"{number}" / "notes.txt").write_text("Buy milk.")
+    make_photo(tmp_path / "photos" / "30" / "named.jpg", 1)
+    make_photo(tmp_path / "photos" / "40" / "other.jpg", 2).rename(tmp_path / "photos" / "40" / "other")
+    report = build_index(tmp_path / "index", [tmp_path / "photos"])
+    assert (report.photos, report.learnt_photos, report.others, report.skipped) == (2, 2, 60, [])
+
+
+def test_rebuilding_leaves_the_old_index_until_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6):
+        make_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
+    build_index(tmp_path / "index", [tmp_path / "photos"])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+    monkeypatch.setattr(learn, "LEARNING_PHOTOS", 2)
+    monkeypatch.setattr(writer, "_COMMIT_SECONDS", 0)
+    taken: list[object] = []
+    real = writer.Writer.commit_if_due
+
+    def interrupted(self: writer.Writer) -> None:
+        real(self)
+        taken.append(self)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.Writer, "commit_if_due", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(tmp_path / "index", [tmp_path / "photos"], rebuild=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before
+    assert build_index(tmp_path / "index", [tmp_path / "photos"], rebuild=True).learnt_photos == 2
+
+
+def test_a_manifest_of_somebody_elses_is_never_replaced(tmp_path: Path, command: Command) -> None:
+    make_photo(tmp_path / "photos" / "1.jpg", 1)
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"name": "mine"}')
+    for options in ([], ["--rebuild"]):
+        result = command("index", "photos", "--index", "./extension", *options)
+        assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert [path.name for path in (tmp_path / "extension").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "extension" / "manifest.json").read_text() == '{"name": "mine"}'
+
+
+def test_changed_photos_that_cannot_be_read_just_now_stay_as_they_were(
+    tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        make_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
+    build_index(tmp_path / "index", [tmp_path / "photos"])
+    codes = Index.open(tmp_path / "index").codes(1)
+    make_photo(tmp_path / "photos" / "1.jpg", 9)
+
+    def away(path: str, **_: object) -> None:
+        raise PictureError(path, "input/output error", lasting=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(describe, "read_working_picture", away)
+        report = build_index(tmp_path / "index", [tmp_path / "photos"])
+    assert (report.photos, report.added, report.changed, report.dropped) == (3, 0, 0, 0)
+    assert np.array_equal(Index.open(tmp_path / "index").codes(1), codes)
+    assert build_index(tmp_path / "index", [tmp_path / "photos"]).changed == 1
+
+
+def test_outputs_that_are_closed_cost_no_traceback(tmp_path: Path) -> None:
+    make_photo(tmp_path / "photos" / "1.jpg", 1)
+    for closed in (">&-", "2>&-"):
+        result = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m cbir index photos {closed}"], cwd=tmp_path, capture_output=True
+        )
+        assert b"Traceback" not in result.stdout + result.stderr and result.returncode == 0

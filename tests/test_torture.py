@@ -4,6 +4,7 @@ They come from the tests and fuzzers of other decoders; what another one makes o
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Command
 
 from cbir.decode import read_picture, read_working_picture
 
@@ -22,7 +24,7 @@ MOST_MEGABYTES = 300
 SCRIPT = """
 import json, os, sys
 from cbir.decode import read_picture, read_working_picture
-from cbir.errors import PictureError
+from cbir.errors import NOT_PICTURES, PictureError
 folder, result = sys.argv[1:]
 told = {}
 for parent, _, names in os.walk(folder):
@@ -34,7 +36,7 @@ for parent, _, names in os.walk(folder):
                 picture = read(path)
                 both.append({"size": picture.pixels.shape[1::-1], "converted": picture.converted})
             except PictureError as error:
-                both.append({"reason": error.reason, "no picture": error.not_a_picture})
+                both.append({"reason": error.reason, "no picture": error.reason in NOT_PICTURES})
         told[os.path.relpath(path, os.path.dirname(folder))] = both
 # Not by getrusage, in which a process begins with what its parent had.
 with open("/proc/self/status") as status:
@@ -54,6 +56,9 @@ REFUSED_ALTHOUGH = {
     "torture/pillow/16_bit_binary_pgm.tiff": "samples of 32 bits (I) have no known range",
     "torture/pillow/16bit.s.tif": "samples of 32 bits (I) have no known range",
 }
+
+
+SUMMARY = re.compile(r"([\d,]+) photos.*?([\d,]+) skipped; ([\d,]+) other files", re.S)
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +158,17 @@ def test_photos_held_in_eight_ways_are_read_alike(shared: Path, kind: str) -> No
         for pixels in others:
             assert pixels.shape == first.shape
             assert np.abs(pixels.astype(float) - first).mean() < 5
+
+
+def test_all_of_it_is_indexed_or_skipped_in_a_line_each(torture: Path, tmp_path: Path, command: Command) -> None:
+    files = sum(path.is_file() for path in torture.rglob("*"))
+    first, again = (command("index", torture, "--index", "./index") for _ in range(2))
+    assert (first.returncode, again.returncode) == (0, 0)
+    summary = SUMMARY.search(first.stdout.decode())
+    assert summary
+    indexed, skipped, others = (int(number.replace(",", "")) for number in summary.groups())
+    assert indexed + skipped + others == files
+    lines = first.stderr.decode().splitlines()
+    assert len(lines) == skipped and all(line.startswith("cbir: skipped ") for line in lines)
+    assert sorted(again.stderr.splitlines()) == sorted(first.stderr.splitlines())
+    assert b"0 added, 0 changed, 0 moved, 0 dropped" in again.stdout

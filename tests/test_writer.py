@@ -32,6 +32,8 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commit_when(commits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if commits == "when interrupted, with much to write anew":
+        monkeypatch.setattr(writer, "_FEW_PHOTOS", 0)
     if commits == "after every photo":
         monkeypatch.setattr(writer, "_COMMIT_SECONDS", 0)
         monkeypatch.setattr(writer, "_COMMIT_SHARE", 0)
@@ -149,7 +151,9 @@ EXPECTED = {"photos": 10, "added": 3, "changed": 2, "moved": 3, "dropped": 3}
 FILES = 3 + 2 + 3 + 1
 
 
-@often
+@pytest.mark.parametrize(
+    "commits", ["after every photo", "when interrupted", "when interrupted, with much to write anew"]
+)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_update_that_was_interrupted_anywhere_becomes_the_same_byte_for_byte(
     album: Path, older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, commits: str

@@ -154,23 +154,27 @@ def index(
     max_pixels: Annotated[
         float,
         typer.Option(
-            "--max-pixels", min=0.01, metavar="MILLIONS", help="Skip pictures of more pixels, before decoding them."
+            "--max-pixels",
+            min=0.01,
+            max=1e6,
+            metavar="MILLIONS",
+            help="Skip pictures of more pixels, before decoding them.",
         ),
     ] = 250,
     max_size: Annotated[
-        float, typer.Option("--max-size", min=0.001, metavar="GIB", help="Skip files that are larger.")
+        float, typer.Option("--max-size", min=0.001, max=1e6, metavar="GIB", help="Skip files that are larger.")
     ] = 1,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Forget the old index, all of it: learn and decode PATH... anew.")
+        bool, typer.Option("--rebuild", help="Learn and decode PATH... anew, and then forget the old index, all of it.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any picture had to be skipped.")] = False,
 ) -> None:
     """Index the photos below PATH..., or bring an index up to date.
 
     The first run learns one palette for the whole collection and describes every photo with it. Later runs decode
-    only what is new or has changed, recognise what was renamed or moved, and drop what is gone. What is done is kept
-    every few seconds: after Ctrl-C or a crash the next run goes on from there. The index goes to indexes/NAME, after
-    the first folder.
+    only what is new or has changed, recognise what was renamed or moved, and drop what is gone. Once the palette is
+    learnt, what is done is kept every few seconds: after Ctrl-C or a crash the next run goes on from there. The index
+    goes to indexes/NAME, after the first folder.
 
     Whether a file is a picture its content decides; of those with several frames the first is taken.
     """
@@ -194,8 +198,7 @@ def index(
                 progress=progress,
             )
     except IndexingInterruptedError as error:
-        again = "the same command without --rebuild" if rebuild else "the same command"
-        tell(f"{place}: interrupted; {error.photos:,} photos are in it, and {again} goes on from there")
+        tell(f"{place}: interrupted; {error.photos:,} photos are in it, and the same command goes on from there")
         raise SystemExit(INTERRUPTED) from None
     for one in report.skipped:
         tell(f"skipped {quoted_path(one.path)}: {one.reason}")

@@ -29,7 +29,8 @@ class OneLineErrors(TyperGroup):
                 cast(Any, stream).reconfigure(errors="surrogateescape")
         try:
             code = super().main(*args, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except TyperException as error:
             _fail(_usage(error), error.exit_code)
         except Exit as error:
@@ -54,9 +55,9 @@ def tell(message: str) -> None:
     typer.echo(f"cbir: {printable(message)}", err=True)
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that a person looks at."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that a person looks at; one that was closed (None) is not."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def printable(text: str) -> str:

@@ -112,8 +112,8 @@ def _describe_copies(
     return in_order(_describe, tasks, jobs, lab, descriptor, against_rivals, lost=_lost)
 
 
-def _lost(task: tuple[str, int], reason: str) -> Described:
-    raise PictureError(task[0], reason)
+def _lost(task: tuple[str, int], reason: str, lasting: bool) -> Described:
+    raise PictureError(task[0], reason, lasting)
 
 
 def _describe(task: tuple[str, int], lab: F32, descriptor: str, against_rivals: bool) -> Described:
