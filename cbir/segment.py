@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import heapq
+import mmap
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,6 +200,14 @@ class Segment:
             [self.reasons[row] for row in unread],
         )
 
+    def release(self) -> None:
+        """Give back the memory of what was read of a mapped file; it is read again where it is needed."""
+        mapped = self.codes.base
+        while isinstance(mapped, np.ndarray):
+            mapped = mapped.base
+        if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     def save(self, folder: Path) -> str:
         """Write into an index's folder; the name of the file, which is made of its content, is returned."""
         value = {
@@ -241,6 +250,8 @@ def merge(segments: Sequence[Segment], width: int) -> Iterator[Segment]:
             [segments[number].unread_file(row) for _, number, is_photo, row in part if not is_photo],
             width,
         )
+        for segment in segments:
+            segment.release()
 
 
 def _rows(segment: Segment, number: int) -> Iterator[tuple[bytes, int, bool, int]]:

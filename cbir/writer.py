@@ -189,7 +189,7 @@ class Writer:
             added[root] += [segment for part in parts for segment in part.segments(self._width)]
         entries = []
         for root in sorted({*old, *added}):
-            segments = old[root] + [(segment, None) for segment in merge(added[root], self._width)]
+            segments = old[root] + [self._settled(root, segment) for segment in merge(added[root], self._width)]
             # In this order, so that an index that had lost a segment is afterwards what it was before.
             ordered = sorted(_merged(segments, self._width, self._folder), key=_first_name)
             entries += [saved or self._save(root, segment) for segment, saved in ordered]
@@ -198,6 +198,13 @@ class Writer:
     def finish(self, entries: list[SegmentEntry]) -> None:
         """Make what `ordered` has saved the state of the index."""
         self._write(entries)
+
+    def _settled(self, root: str, segment: Segment) -> _Saved:
+        """A segment as it is, or, if it is too large to be merged again, written and mapped to take no memory."""
+        if len(segment.photos) < SEGMENT_PHOTOS // 2:
+            return segment, None
+        entry = self._save(root, segment)
+        return Segment.load(self._folder, entry.file, self._width, VERSION), entry
 
     def _merge_unfinished(self) -> None:
         """Put small segments of this run together: it may go on for hours, and each takes several open files."""

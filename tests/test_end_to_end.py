@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from conftest import Command
 
-from cbir.decode import read_picture
+from cbir.color import lab_of_bytes
+from cbir.decode import read_picture, read_working_picture
 from cbir.describe import describe_file
 from cbir.descriptor import GLOBAL
+from cbir.grid import CellCounts
 from cbir.histogram import count_labels
 from cbir.index import Index
+from cbir.learn import LEARNING_PHOTOS
 from cbir.metric import Metric
+from cbir.palette import Palette, nearest
 
 
 @pytest.fixture
@@ -70,3 +74,17 @@ def test_the_stored_histogram_is_near_that_of_the_photo_in_full(ferrari: Path, t
         far = index.search(photo, limit=2, metric=metric)[1].distance
         assert index.space(metric).distance(small, GLOBAL.of_whole(full)) < far / 2
     assert np.mean(moved) < 0.15
+
+
+@pytest.mark.slow
+def test_a_palette_learnt_from_some_of_the_photos_is_as_good_as_k_means_over_all(shared: Path, tmp_path: Path) -> None:
+    photos = sorted((shared / "tf_flowers_256").rglob("*.jpg"))
+    if len(photos) <= LEARNING_PHOTOS:
+        pytest.skip("there are too few real photos")
+    index = Index.create(tmp_path / "index", photos)
+    pictures = [(read_working_picture(path).pixels, None) for path in photos]
+    everything = Palette.learn(*CellCounts.of_pictures(pictures).colors(), len(index.palette), "kmeans")
+    probes = lab_of_bytes(np.concatenate([pixels.reshape(-1, 3)[::16] for pixels, _ in pictures]))
+    ours, best = (nearest(probes, palette.lab)[0].mean() for palette in (index.palette, everything))
+    assert index.info().learnt_photos == LEARNING_PHOTOS
+    assert ours < 1.02 * best
