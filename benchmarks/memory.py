@@ -1,12 +1,17 @@
-"""The memory that a command takes with all the processes that it starts."""
+"""The memory that a command takes with all the processes that it starts, and that a piece of work takes in this one."""
 
 from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 _SAMPLED_EVERY = 0.05
+# Work that is over in milliseconds takes its memory for as long.
+_LOOKED_EVERY = 0.002
 
 
 def peak_of(command: list[str]) -> int:
@@ -22,6 +27,30 @@ def peak_of(command: list[str]) -> int:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return peak
+
+
+def peak_beyond_files(work: Callable[[], object]) -> int:
+    """The most bytes that this process has while `work` runs, less those of mapped files (Linux)."""
+    done = Event()
+
+    def watch() -> int:
+        peak = _beyond_files()
+        while not done.wait(_LOOKED_EVERY):
+            peak = max(peak, _beyond_files())
+        return peak
+
+    with ThreadPoolExecutor(1) as pool:
+        watched = pool.submit(watch)
+        try:
+            work()
+        finally:
+            done.set()
+    return watched.result()
+
+
+def _beyond_files() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
 def _family(pid: int) -> list[int]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cbir.quadratic import QuadraticForm as QuadraticForm
     from cbir.quantize import Quantized as Quantized
     from cbir.quantize import quantize_file as quantize_file
+    from cbir.scope import Scope as Scope
 
 _HOMES = {
     "CbirError": "errors",
@@ -39,6 +40,7 @@ _HOMES = {
     "Metric": "metric",
     "Palette": "palette",
     "QuadraticForm": "quadratic",
+    "Scope": "scope",
     "Quantized": "quantize",
     "quantize_file": "quantize",
     "read_picture": "decode",

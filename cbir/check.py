@@ -8,13 +8,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cbir.axes_file import load_axes
 from cbir.color import U8
 from cbir.descriptor import DESCRIPTORS, Descriptor
 from cbir.errors import REBUILD, REPAIR, IndexFolderError
@@ -22,7 +23,7 @@ from cbir.lock import LOCK_NAME, locked
 from cbir.manifest import FILE_NAME, VERSION, Manifest, SegmentEntry
 from cbir.palette import Palette
 from cbir.plan import Kept
-from cbir.segment import Files, Names, Segment, check_content, is_own_file, save_palette
+from cbir.segment import Files, Names, Segment, check_content, is_axes_file, is_own_file, save_palette
 from cbir.writer import remove_unlisted
 
 # Called with what is being verified, how much of it is done, and how much there is.
@@ -82,12 +83,15 @@ def check_index(
 
 @dataclass
 class _Found:
-    """What was found: the listed segments with the rows that can stay, None where a file is damaged or missing."""
+    """What was found: the listed segments with the rows that can stay, None where a file is damaged or missing; and the
+    files of axes that are whole, and what is wrong with others."""
 
     manifest: Manifest | None = None
     palette: tuple[Palette, U8] | None = None
     kept: list[Kept | None] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    damaged_axes: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
 
     @property
@@ -100,9 +104,9 @@ class _Found:
         return CheckReport(
             photos=sum(entry.photos for entry in listed),
             unread=sum(entry.unread for entry in listed),
-            files=1 + len(files),
+            files=1 + len(files) + len(self.axes),
             bytes=self.bytes,
-            problems=self.problems,
+            problems=[*self.problems, *self.damaged_axes.values()],
             lost_photos=sum(entry.photos for entry, kept in zip(listed, self.kept, strict=True) if kept is None),
             leftovers=_leftovers(folder, files) if self.manifest else [],
             mendable=self.mendable,
@@ -124,7 +128,22 @@ def _look_at(folder: Path, progress: Progress | None) -> _Found:
     for entry in manifest.segments:
         found.kept.append(_verify_segment(folder, manifest, entry, kind, found) if entry.file in whole else None)
     _drop_described_twice(found, progress)
+    _verify_axes(folder, found)
     return found
+
+
+def _verify_axes(folder: Path, found: _Found) -> None:
+    """Axes are made of the descriptors; a search that uses damaged ones may miss photos."""
+    for name in sorted(path.name for path in folder.iterdir() if is_axes_file(path.name)):
+        told: list[str] = []
+        # Where one is gone, others have been made in its place.
+        with _noted(folder, name, told), suppress(FileNotFoundError):
+            check_content(folder, name)
+            load_axes(folder, name, None)
+            found.bytes += (folder / name).stat().st_size
+            found.axes.append(name)
+        if told:
+            found.damaged_axes[name] = told[0]
 
 
 def _verify_contents(folder: Path, manifest: Manifest, found: _Found, progress: Progress | None) -> set[str]:
@@ -280,7 +299,8 @@ def _few_at_a_time(names: Names) -> Iterator[bytes]:
 
 def _leftovers(folder: Path, listed: set[str]) -> list[str]:
     names = sorted(path.name for path in folder.iterdir())
-    return [name for name in names if is_own_file(name) and name not in listed and name != LOCK_NAME]
+    unlisted = [name for name in names if is_own_file(name) and not is_axes_file(name) and name not in listed]
+    return [name for name in unlisted if name != LOCK_NAME]
 
 
 def _repaired(folder: Path, found: _Found) -> CheckReport:
@@ -291,8 +311,18 @@ def _repaired(folder: Path, found: _Found) -> CheckReport:
     if found.problems:
         palette = found.manifest.palette if found.manifest.version == VERSION else save_palette(*found.palette, folder)
         replace(found.manifest, palette=palette, segments=_whole_entries(folder, found)).commit(folder)
+    for name in found.damaged_axes:
+        # A search makes them again.
+        _remove(folder / name)
     remove_unlisted(folder)
     return report
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _whole_entries(folder: Path, found: _Found) -> tuple[SegmentEntry, ...]:

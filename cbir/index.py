@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,17 +19,23 @@ from cbir.color import F64, U8
 from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS, Descriptor
-from cbir.errors import REPAIR, CbirError, IndexFolderError
-from cbir.find import Skipped, absolute, is_below
-from cbir.indexing import Progress, build_index
-from cbir.manifest import Manifest, SegmentEntry
+from cbir.errors import REPAIR, CbirError, IndexFolderError, PictureError
+from cbir.find import Skipped, absolute
+from cbir.manifest import Manifest
 from cbir.metric import DEFAULT, Metric
 from cbir.palette import Algorithm, Palette
+from cbir.parallel import cores
+from cbir.photos import Photos
+from cbir.prepare import Prepared, StageProgress, key_of
 from cbir.quadratic import one_thread
 from cbir.rerank import POOL, second_pass
-from cbir.search import nearest_rows
+from cbir.scope import EVERYTHING, Scope
+from cbir.search import Descriptors, Found, Mask, Stage, nearest_rows, nearest_rows_of_many, plain_nearest_rows
 from cbir.segment import Segment
 from cbir.space import Space
+
+if TYPE_CHECKING:
+    from cbir.indexing import Progress
 
 # Photos whose descriptors are read at a time.
 _BLOCK = 4096
@@ -35,12 +43,45 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """One found photo: its rank from 1, its absolute path, its distance, and its histogram, (k,) float64 shares."""
+    """One found photo: its rank from 1, its absolute path, its distance, and its histogram, (k,) float64 shares.
+
+    `alike` are the paths of the photos that it stands for, if a search puts such together that are nearly the same.
+    """
 
     rank: int
     path: str
     distance: float
     amounts: F64
+    alike: tuple[str, ...] = ()
+
+
+class Verified(NamedTuple):
+    """How many hits are as the plain form finds them, of how many that it finds."""
+
+    same: int
+    of: int
+
+
+class _Question(NamedTuple):
+    """A query: its descriptor, by which metric it is compared, which photo of the index it is, if it is one that has
+    not changed, and which photo has its path."""
+
+    codes: U8
+    metric: Metric
+    itself: int | None = None
+    by_path: int | None = None
+
+
+class _Told(NamedTuple):
+    """A row with its distance, and the rows that it stands for."""
+
+    row: int
+    distance: float
+    others: tuple[int, ...] = ()
+
+
+# Makes a ranking of so many photos, or of all that there are.
+_Ranking = Callable[[int], list[_Told]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +127,8 @@ class Index:
     ) -> None:
         self.folder, self.palette = folder, palette
         self._manifest, self._reference, self._segments = committed, reference, segments
+        self.photos = Photos(committed.segments, segments)
+        self._prepared: dict[Metric, Prepared] = {}
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Index:
@@ -123,6 +166,8 @@ class Index:
         progress: Progress | None = None,
     ) -> Index:
         """Make an index of the photos below `paths`, or bring it up to date, and open it; see `build_index`."""
+        from cbir.indexing import build_index
+
         build_index(
             folder,
             paths,
@@ -137,15 +182,14 @@ class Index:
         return cls.open(folder)
 
     def __len__(self) -> int:
-        return sum(len(segment.photos) for segment in self._segments)
+        return len(self.photos)
 
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, {len(self):,} photos, {len(self.palette)} colours)"
 
     def path(self, row: int) -> str:
         """The absolute path of a photo by its row, 0 to len - 1."""
-        entry, segment, place = self._locate(row)
-        return entry.root.rstrip(os.sep) + os.sep + os.fsdecode(segment.photos.names[place])
+        return self.photos.path(row)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -159,8 +203,7 @@ class Index:
 
     def codes(self, row: int) -> U8:
         """The descriptor of a photo by its row, (blocks * k,) uint8."""
-        _, segment, place = self._locate(row)
-        return np.asarray(segment.codes[place])
+        return self.photos.codes(row)
 
     def amounts(self, row: int) -> F64:
         """The histogram of a photo by its row, (k,) float64 shares that sum to one."""
@@ -183,51 +226,246 @@ class Index:
         """What a metric makes of this index's descriptors. Raises MetricError if it asks for what they do not tell."""
         return _space(metric, self.palette.lab.tobytes(), self.descriptor.name, self._reference.tobytes())
 
+    def prepare(
+        self, metric: Metric = DEFAULT, *, leading: int | None = None, progress: StageProgress | None = None
+    ) -> None:
+        """Make what a search by this metric is fast with, if it is not there: axes, kept beside the index.
+
+        `leading` makes them anew with so many leading axes, 1 to 32, unless they have as many; by default the software
+        chooses. A search does this by itself where the index can be written; it finds the same photos without.
+        """
+        prepared = self._prepared_for(metric)
+        if prepared.is_due(leading):
+            prepared.make(leading, progress)
+
     def search(
         self,
         query: str | os.PathLike[str] | ArrayLike,
         limit: int = 10,
         metric: Metric = DEFAULT,
         *,
+        scope: Scope = EVERYTHING,
         rerank: bool = False,
+        stages: list[Stage] | None = None,
     ) -> list[Hit]:
         """The `limit` photos nearest to `query`, nearest first, at their exact quadratic-form distances.
 
         `query` is a picture file; or a photo of the index, by its path or the end of it, which need not exist any more;
         or amounts, (k,) non-negative, of which only the whole is known, so photos are compared as a whole. Photos at
         one distance are ordered by their paths, but a photo that is itself the query, at distance exactly 0, comes
-        before its copies. `rerank` orders the first 1,000 anew by how they hang together (see `cbir.rerank`), so their
-        distances need not rise from hit to hit.
+        before its copies. `scope` says which photos may be found, and which of them are told. `rerank` orders the first
+        1,000 anew by how they hang together (see `cbir.rerank`), so their distances need not rise from hit to hit. What
+        was done is told to `stages`.
         Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere, MetricError for a
-        metric that asks for what the index's descriptor does not tell.
+        metric that asks for what the index's descriptor does not tell, ValueError for a scope out of range.
         """
-        if limit < 1:
-            raise ValueError(f"limit is a number above 0, not {limit}")
-        if isinstance(query, (str, os.PathLike)):
-            space = self.space(metric)
-            codes, itself = self._codes_of_query(os.fspath(query))
-        else:
-            space = self.space(metric.of_whole())
-            codes, itself = self.descriptor.of_whole(self._checked(query)), None
-        # The query itself is no hit of the second pass's.
-        wanted = max(limit, POOL + (itself is not None)) if rerank else limit
-        found = nearest_rows(space, [segment.codes for segment in self._segments], codes, wanted)
-        ranked = sorted((distance, row != itself, os.fsencode(self.path(row)), row) for row, distance in found)[:wanted]
-        nearest = [(row, distance) for distance, _, _, row in ranked]
-        if rerank:
-            first = [one for one in nearest if one[0] == itself]
-            nearest = first + self._ranked_again(space, codes, [one for one in nearest if one[0] != itself])
+        question = self._question(query, metric)
+        return self._hits(self._told(question, limit, scope, self._ranking(question, scope, rerank, stages)), scope)
+
+    def _hits(self, told: list[_Told], scope: Scope) -> list[Hit]:
         return [
-            Hit(rank, self.path(row), distance, self.amounts(row))
-            for rank, (row, distance) in enumerate(nearest[:limit], start=1)
+            Hit(rank, self.path(one.row), one.distance, self.amounts(one.row), tuple(map(self.path, one.others)))
+            for rank, one in enumerate(told, start=scope.offset + 1)
         ]
 
-    def _ranked_again(self, space: Space, query: U8, hits: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    def search_many(
+        self,
+        queries: Sequence[str | os.PathLike[str] | ArrayLike],
+        limit: int = 10,
+        metric: Metric = DEFAULT,
+        *,
+        scope: Scope = EVERYTHING,
+        rerank: bool = False,
+        jobs: int | None = None,
+        skipped: list[Skipped] | None = None,
+    ) -> list[list[Hit]]:
+        """The hits of each of many queries, as `search` finds them, on `jobs` threads, one per core by default.
+
+        A query file that cannot be read raises, or is told to `skipped`, if that is given, and has no hits.
+        """
+        with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
+            asked = list(pool.map(lambda query: self._question_or_skipped(query, metric, skipped), queries))
+        questions = [one for one in asked if one is not None]
+        found = dict(zip(map(id, questions), self._found_for_all(questions, limit, scope, rerank, jobs), strict=True))
+        return [[] if one is None else self._hits(found[id(one)], scope) for one in asked]
+
+    def _question_or_skipped(
+        self, query: str | os.PathLike[str] | ArrayLike, metric: Metric, skipped: list[Skipped] | None
+    ) -> _Question | None:
+        try:
+            return self._question(query, metric)
+        except PictureError as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(error.path, error.reason))
+            return None
+
+    def _found_for_all(
+        self, questions: list[_Question], limit: int, scope: Scope, rerank: bool, jobs: int | None
+    ) -> list[list[_Told]]:
+        """What is told for each question."""
+        if rerank or scope.distinct is not None or len({one.metric for one in questions}) != 1:
+            with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
+                rankings = [self._ranking(one, scope, rerank, None) for one in questions]
+                told = pool.map(lambda one, ranking: self._told(one, limit, scope, ranking), questions, rankings)
+                return list(told)
+        space, prepared = self._ready(questions[0].metric)
+        last = self._last(limit, scope)
+        found = nearest_rows_of_many(
+            space,
+            prepared.collection,
+            np.array([one.codes for one in questions]),
+            last + (not scope.itself),
+            within=scope.within,
+            allowed=self._allowed(scope),
+            jobs=jobs or cores(),
+        )
+        ranked = [self._in_order(one, rows, scope) for one, rows in zip(questions, found, strict=True)]
+        return [one[scope.offset : last] for one in ranked]
+
+    def nearest(
+        self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, stages: list[Stage] | None = None
+    ) -> Found:
+        """The `limit` rows nearest to a descriptor, (blocks * k,) uint8, with distances, as `search` ranks them."""
+        return _as_found(self._ranking(_Question(codes, metric), EVERYTHING, False, stages)(limit))
+
+    def nearest_many(
+        self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, jobs: int | None = None
+    ) -> list[Found]:
+        """The same of many descriptors, (q, blocks * k), on `jobs` threads, one per core by default."""
+        space, prepared = self._ready(metric)
+        found = nearest_rows_of_many(space, prepared.collection, codes, limit, jobs=jobs or cores())
+        ranked = [
+            self._in_order(_Question(query, metric), one)[:limit] for query, one in zip(codes, found, strict=True)
+        ]
+        return [_as_found(one) for one in ranked]
+
+    def verify(
+        self,
+        query: str | os.PathLike[str] | ArrayLike,
+        hits: Sequence[Hit],
+        limit: int = 10,
+        metric: Metric = DEFAULT,
+        *,
+        scope: Scope = EVERYTHING,
+        progress: StageProgress | None = None,
+    ) -> Verified:
+        """Compare the query with every photo by the plain form, and the hits of a search, which was not to rank them
+        anew, with what that finds: the same photos in the same order, at the same distances to the last bit."""
+        question = self._question(query, metric)
+
+        def plainly(limit: int) -> list[_Told]:
+            found = plain_nearest_rows(
+                self.space(question.metric),
+                Descriptors([segment.codes for segment in self._segments]),
+                question.codes,
+                limit + (not scope.itself),
+                within=scope.within,
+                allowed=self._allowed(scope),
+                progress=None if progress is None else lambda done: progress("verified", done, len(self)),
+            )
+            return self._in_order(question, found, scope)[:limit]
+
+        wanted = self._told(question, limit, scope, plainly)
+        pairs = zip(hits, wanted, strict=False)
+        same = sum((hit.path, hit.distance) == (self.path(one.row), one.distance) for hit, one in pairs)
+        return Verified(same if len(hits) == len(wanted) else min(same, len(wanted) - 1), len(wanted))
+
+    def _question(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> _Question:
+        if isinstance(query, (str, os.PathLike)):
+            # A metric that cannot be used is said before a picture is read.
+            self.space(metric)
+            codes, itself = self._codes_of_query(os.fspath(query))
+            return _Question(codes, metric, itself, self.photos.row_of(absolute(query)) if itself is None else itself)
+        return _Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
+
+    def _ranking(self, question: _Question, scope: Scope, rerank: bool, stages: list[Stage] | None) -> _Ranking:
+        """How photos are ranked for a question."""
+        space, prepared = self._ready(question.metric)
+        allowed = self._allowed(scope)
+
+        def nearest(limit: int) -> list[_Told]:
+            found = nearest_rows(
+                space,
+                prepared.collection,
+                question.codes,
+                limit + (not scope.itself),
+                within=scope.within,
+                allowed=allowed,
+                stages=stages,
+            )
+            return self._in_order(question, found, scope)[:limit]
+
+        def ranked_again(limit: int) -> list[_Told]:
+            # The query itself is no hit of the second pass's.
+            first = nearest(max(limit, POOL + (question.itself is not None)))
+            own = [one for one in first if one.row == question.itself]
+            others = [one for one in first if one.row != question.itself]
+            return [*own, *self._second_pass(space, question.codes, others)][:limit]
+
+        return ranked_again if rerank else nearest
+
+    def _in_order(self, question: _Question, found: Found, scope: Scope = EVERYTHING) -> list[_Told]:
+        """Nearest first; those at one distance by path, but the query itself before its copies, or not at all."""
+
+        def key(one: _Told) -> tuple[float, bool, bytes]:
+            return one.distance, one.row != question.itself, os.fsencode(self.path(one.row))
+
+        ranked = sorted(map(_Told, found.rows.tolist(), found.distances.tolist()), key=key)
+        return ranked if scope.itself else [one for one in ranked if one.row != question.by_path]
+
+    def _allowed(self, scope: Scope) -> Mask | None:
+        """Which photos may be found, (n,) bool, or None for all. Raises CbirError for a place without photos."""
+        for place in (*scope.below, *scope.excluded):
+            if not self.photos.has(place):
+                raise CbirError(f"{place}: no photo of {self.folder} is, or lies below it")
+        return self.photos.mask(scope.below or None, scope.excluded)
+
+    def _last(self, limit: int, scope: Scope) -> int:
+        """Up to which rank photos are told."""
+        if limit < 1:
+            raise ValueError(f"limit is a number above 0, not {limit}")
+        return min(scope.offset + limit, max(len(self), 1))
+
+    def _told(self, question: _Question, limit: int, scope: Scope, ranking: _Ranking) -> list[_Told]:
+        """Those of a ranking that are told."""
+        last = self._last(limit, scope)
+        if scope.distinct is None:
+            return ranking(last)[scope.offset :]
+        looked_at = 2 * last
+        while True:
+            ranked = ranking(looked_at)
+            groups = self._grouped(self.space(question.metric), ranked, scope.distinct, last)
+            if len(groups) >= last or len(ranked) < looked_at:
+                return groups[scope.offset :]
+            looked_at *= 4
+
+    def _grouped(self, space: Space, ranked: list[_Told], reach: float, most: int) -> list[_Told]:
+        """The first `most` groups of a ranking: what is within `reach` of the first of an earlier group joins it."""
+        if not ranked:
+            return []
+        firsts: list[_Told] = []
+        others: list[list[int]] = []
+        prepared = np.empty((min(most, len(ranked)), *space.prepare(self.codes(ranked[0].row)).shape))
+        for one in ranked:
+            own = space.prepare(self.codes(one.row)[None])[0]
+            near = np.flatnonzero(space.prepared_distances(prepared[: len(firsts)], own) <= reach)
+            if len(near):
+                others[near[0]].append(one.row)
+            elif len(firsts) == most:
+                break
+            else:
+                prepared[len(firsts)] = own
+                firsts.append(one)
+                others.append([])
+        return [_Told(one.row, one.distance, tuple(rows)) for one, rows in zip(firsts, others, strict=True)]
+
+    def _second_pass(self, space: Space, query: U8, hits: list[_Told]) -> list[_Told]:
         pool = hits[:POOL]
         if not pool:
             return hits
         with one_thread():
-            vectors = space.embed(np.stack([self.codes(row) for row, _ in pool]))
+            vectors = space.embed(np.stack([self.codes(one.row) for one in pool]))
             order = second_pass(space.embed(query), vectors)
         return [*(pool[i] for i in order), *hits[POOL:]]
 
@@ -263,32 +501,35 @@ class Index:
             roots=sorted({entry.root for entry in self._manifest.segments}),
         )
 
-    def _locate(self, row: int) -> tuple[SegmentEntry, Segment, int]:
-        if row < 0:
-            raise IndexError(row)
-        for entry, segment in zip(self._manifest.segments, self._segments, strict=True):
-            if row < len(segment.photos):
-                return entry, segment, row
-            row -= len(segment.photos)
-        raise IndexError(row)
+    def _prepared_for(self, metric: Metric) -> Prepared:
+        if metric not in self._prepared:
+            lab, reference = self.palette.lab.tobytes(), self._reference.tobytes()
+            key = key_of(str(metric), lab, self.descriptor.name, reference)
+            entries = self._manifest.segments
+            self._prepared[metric] = Prepared(self.folder, key, self.space(metric), entries, self._segments)
+        return self._prepared[metric]
+
+    def _ready(self, metric: Metric) -> tuple[Space, Prepared]:
+        """What a search by a metric needs."""
+        prepared = self._prepared_for(metric)
+        if prepared.is_due() and os.access(self.folder, os.W_OK):
+            prepared.make()
+        return prepared.space, prepared
 
     def _codes_of_query(self, query: str) -> tuple[U8, int | None]:
         """The descriptor of a query by name, and its row if it is a photo of this index that has not changed."""
         path = absolute(query)
-        row = self._row_of(path)
+        row = self.photos.row_of(path)
         try:
             status = os.stat(path)
         except OSError:
             return self._codes_of_stored(query, row)
-        if row is not None:
-            _, segment, place = self._locate(row)
-            known = int(segment.photos.sizes[place]), int(segment.photos.mtimes[place])
-            if known == (status.st_size, status.st_mtime_ns):
-                return self.codes(row), row
+        if row is not None and self.photos.size_and_mtime(row) == (status.st_size, status.st_mtime_ns):
+            return self.codes(row), row
         return describe_file(query, self.palette, self.descriptor), None
 
     def _codes_of_stored(self, query: str, row: int | None) -> tuple[U8, int]:
-        rows = [row] if row is not None else self._rows_ending_in(query)
+        rows = [row] if row is not None else self.photos.rows_ending_in(query)
         if not rows:
             raise FileNotFoundError(f"{query}: no such file, nor a photo in {self.folder}")
         if len(rows) > 1:
@@ -298,20 +539,6 @@ class Index:
             )
         return self.codes(rows[0]), rows[0]
 
-    def _row_of(self, path: str) -> int | None:
-        first = 0
-        for entry, segment in zip(self._manifest.segments, self._segments, strict=True):
-            if path != entry.root and is_below(path, entry.root):
-                place = segment.photos.names.find(os.fsencode(path[len(entry.root.rstrip(os.sep)) + 1 :]))
-                if place is not None:
-                    return first + place
-            first += len(segment.photos)
-        return None
-
-    def _rows_ending_in(self, name: str) -> list[int]:
-        ending = os.sep + os.path.normpath(name).lstrip(os.sep)
-        return [row for row in range(len(self)) if self.path(row).endswith(ending)]
-
     def _checked(self, amounts: ArrayLike) -> F64:
         values = np.asarray(amounts, np.float64)
         if values.shape != (len(self.palette),):
@@ -319,6 +546,10 @@ class Index:
         if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
             raise ValueError("amounts are finite, non-negative, and not all zero")
         return values
+
+
+def _as_found(told: list[_Told]) -> Found:
+    return Found(np.array([one.row for one in told], np.intp), np.array([one.distance for one in told], np.float64))
 
 
 @lru_cache(maxsize=8)

@@ -30,7 +30,8 @@ SEGMENT_PHOTOS = 1 << 16
 # Photos whose descriptors are kept beside the palette, for metrics that measure from a mean: with that of 64 photos all
 # labelled sets ranked as well as with that of all their photos.
 MAX_REFERENCE = 64
-_FILE_NAME = re.compile(r"(palette|segment)-[0-9a-f]{16}\.joblib")
+# The axes of a metric, whose key stands in the name, are made of the segments, see `cbir.prepare`.
+_FILE_NAME = re.compile(r"(palette|segment|axes-[0-9a-f]{16})-[0-9a-f]{16}\.joblib")
 
 
 class Names(Sequence[bytes]):
@@ -141,10 +142,10 @@ class Files:
         """Undo `parts`. Raises ValueError if the arrays do not fit together."""
         block, ends, sizes, mtimes = (value.get(f"{kind}_{part}") for part in ("names", "ends", "sizes", "mtimes"))
         n = len(ends) if isinstance(ends, np.ndarray) else 0
-        _check(block, np.uint8, (None,))
-        _check(ends, np.uint64, (None,))
-        _check(sizes, np.uint64, (n,))
-        _check(mtimes, np.int64, (n,))
+        check_array(block, np.uint8, (None,))
+        check_array(ends, np.uint64, (None,))
+        check_array(sizes, np.uint64, (n,))
+        check_array(mtimes, np.int64, (n,))
         bounds = np.concatenate([[0], ends.astype(np.int64)])  # type: ignore[union-attr]
         if bounds[-1] != len(block) or (np.diff(bounds) <= 0).any():  # type: ignore[arg-type]
             raise ValueError("its names do not fit together")
@@ -217,7 +218,7 @@ class Segment:
             "converted": self.converted,
             **self.unread.parts("unread"),
         }
-        return _save({**value, "reasons": list(self.reasons)}, folder, "segment")
+        return save_arrays({**value, "reasons": list(self.reasons)}, folder, "segment")
 
     @classmethod
     def load(cls, folder: Path, name: str, width: int | None, version: int) -> Segment:
@@ -225,14 +226,14 @@ class Segment:
 
         Raises IndexFolderError, naming the file, if it is not one.
         """
-        path = _path(folder, name)
+        path = own_path(folder, name)
         value = plain.load(path)
         try:
             photos, unread = Files.of_parts("photo", value), Files.of_parts("unread", value)
             codes, fingerprints, converted = _ABOUT_PHOTOS[version](value, len(photos), width)
-            _check(codes, np.uint8, (len(photos), width))
-            _check(fingerprints, np.uint64, (len(photos),))
-            _check(converted, np.uint8, (len(photos),))
+            check_array(codes, np.uint8, (len(photos), width))
+            check_array(fingerprints, np.uint64, (len(photos),))
+            check_array(converted, np.uint8, (len(photos),))
             reasons = value.get("reasons")
             if not (isinstance(reasons, list) and list(map(type, reasons)) == [str] * len(unread)):
                 raise ValueError("its reasons are not one string for each file")
@@ -271,11 +272,16 @@ def _about_photos_2(value: dict[str, Any], photos: int, width: int | None) -> tu
 
 def _about_photos_1(value: dict[str, Any], photos: int, width: int | None) -> tuple[Any, Any, Any]:
     """Format 1 had shares in units of 1/65535 of the photo, of two bytes, in place of today's codes."""
-    _check(value.get("amounts"), np.uint16, (photos, width))
+    check_array(value.get("amounts"), np.uint16, (photos, width))
     return _about_photos_2({"codes": codes_of_shares(value["amounts"] / 65535)}, photos, width)
 
 
 _ABOUT_PHOTOS = {1: _about_photos_1, 2: _about_photos_2, 3: _about_photos}
+
+
+def is_axes_file(name: str) -> bool:
+    """Whether a file of this name in an index's folder is of axes, which no manifest lists."""
+    return name.startswith("axes-") and bool(_FILE_NAME.fullmatch(name))
 
 
 def is_own_file(name: str) -> bool:
@@ -288,18 +294,18 @@ def check_content(folder: Path, name: str) -> None:
 
     Raises IndexFolderError if it is another, or FileNotFoundError.
     """
-    path = _path(folder, name)
+    path = own_path(folder, name)
     if path.exists() and not path.is_file():
         raise IndexFolderError(f"{path}: not a file; {REPAIR}")
     with path.open("rb") as file:
-        if _name_by_content(file, name.partition("-")[0]) != name:
+        if _name_by_content(file, name.rpartition("-")[0]) != name:
             raise IndexFolderError(f"{path}: damaged (its content is not what was written); {REPAIR}")
 
 
 def save_palette(palette: Palette, reference: U8, folder: Path) -> str:
     """Write a palette with its reference photos' descriptors into an index's folder; the file's name is returned."""
     value = {"lab": palette.lab, "mean_error": palette.mean_error, "p95_error": palette.p95_error}
-    return _save({**value, "reference": reference}, folder, "palette")
+    return save_arrays({**value, "reference": reference}, folder, "palette")
 
 
 def load_palette(folder: Path, name: str, blocks: int, version: int) -> tuple[Palette, U8]:
@@ -307,13 +313,13 @@ def load_palette(folder: Path, name: str, blocks: int, version: int) -> tuple[Pa
 
     Raises IndexFolderError, naming the file, if it is not one.
     """
-    path = _path(folder, name)
+    path = own_path(folder, name)
     value = plain.load(path)
     try:
         lab, mean, p95 = value["lab"], value["mean_error"], value["p95_error"]
-        _check(lab, np.float32, (None, 3))
+        check_array(lab, np.float32, (None, 3))
         reference = np.zeros((0, blocks * len(lab)), np.uint8) if version == 1 else value["reference"]
-        _check(reference, np.uint8, (None, blocks * len(lab)))
+        check_array(reference, np.uint8, (None, blocks * len(lab)))
         if len(reference) > MAX_REFERENCE:
             raise ValueError(f"more than {MAX_REFERENCE} reference photos")
         if not (isinstance(mean, float) and isinstance(p95, float)):
@@ -323,10 +329,15 @@ def load_palette(folder: Path, name: str, blocks: int, version: int) -> tuple[Pa
         raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error
 
 
-def _save(value: dict[str, Any], folder: Path, kind: str) -> str:
+def save_arrays(value: dict[str, Any], folder: Path, kind: str) -> str:
+    """Write a file of this kind into an index's folder; its name, which is made of its content, is returned."""
     # Mapped arrays are copied first: joblib notes the class of what it writes, and the reader admits one class.
-    arrays = {key: np.array(part) if isinstance(part, np.ndarray) else part for key, part in value.items()}
+    arrays = {key: _as_plain(part) if isinstance(part, np.ndarray) else part for key, part in value.items()}
     return write_file(folder, lambda file: _name_by_content(file, kind), lambda file: plain.dump(arrays, file))
+
+
+def _as_plain(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    return array if type(array) is np.ndarray and array.flags.c_contiguous else np.array(array)
 
 
 def _name_by_content(file: BinaryIO, kind: str) -> str:
@@ -334,13 +345,14 @@ def _name_by_content(file: BinaryIO, kind: str) -> str:
     return f"{kind}-{digest.hexdigest()[:16]}.joblib"
 
 
-def _path(folder: Path, name: str) -> Path:
+def own_path(folder: Path, name: str) -> Path:
+    """The path of a file by the name that another file gives. Raises IndexFolderError if there are no such names."""
     if not _FILE_NAME.fullmatch(name):
         raise IndexFolderError(f"{folder}: damaged, its manifest names {name!r}; {REBUILD}")
     return folder / name
 
 
-def _check(array: object, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+def check_array(array: object, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
     """Raise ValueError unless `array` is one of this dtype and shape, where None is any length."""
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != len(shape):
         raise ValueError("a part is missing or of another kind")

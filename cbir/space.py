@@ -18,6 +18,8 @@ from cbir.similarity import SIMILARITIES, color_distances, gaussian
 _Float = NDArray[np.floating]
 # Unit roundoff of float32.
 _U = 2.0**-24
+# The same of float64.
+_U64 = 2.0**-53
 # A photo that lies no further from the mean than this part of the longest reference photo's own length is taken to be
 # the mean: what is left of it is rounding.
 _NO_LENGTH = 1e-6
@@ -52,13 +54,17 @@ class Space:
         self.metric, self.descriptor = metric, descriptor
         weights = dict(DEFAULT_WEIGHTS[descriptor.name] if metric.weights is None else metric.weights)
         self._select = _selection(weights, descriptor)
+        # A metric of the whole alone needs the first area alone.
+        self._areas = 1 if weights.keys() == {WHOLE} else len(descriptor.areas)
+        if self._areas == 1 and self._select is not None:
+            self._select = self._select[:, : len(descriptor.areas[0])]
         # Only their proportions matter; with a sum of one, distances are of one size whatever was written.
         largest = max(weights.values())
         self.weights: F64 = np.array([weight / largest for weight in weights.values()])
         self.weights /= self.weights.sum()
         distances = color_distances(lab)
         # Amounts have one sum, also less a mean; their powers, parts of photos, and what is divided by a length do not.
-        centred = metric.centred and len(np.unique(reference, axis=0)) >= _FEWEST_REFERENCES
+        centred = metric.centred and len({one.tobytes() for one in reference}) >= _FEWEST_REFERENCES
         one_sum = metric.power == 1 and weights.keys() == {WHOLE} and metric.centred == centred
         self.form = QuadraticForm(SIMILARITIES[metric.similarity](distances, metric.reach), one_sum=one_sum)
         self._spread: F64 | None = None
@@ -69,14 +75,19 @@ class Space:
         self._mean = np.zeros((len(weights), len(lab)))
         self._shortest = 0.0
         if centred:
-            powers = self._powers(self.descriptor.shares(reference))
+            powers = self._powers(self.descriptor.shares(reference, areas=self._areas))
             self._mean = powers.mean(axis=0)
             lengths = np.linalg.norm(self._map(powers, self.form.embedding), axis=-1)
             self._shortest = _NO_LENGTH * float(lengths.max())
 
+    @property
+    def dimensions(self) -> int:
+        """How long the vectors are."""
+        return len(self.weights) * int(self.form.embedding.shape[1])
+
     def prepare(self, codes: U8) -> F64:
         """What the form is taken of: descriptors (..., blocks * k) to (..., histograms, k) float64."""
-        x = self._powers(self.descriptor.shares(codes)) - self._mean
+        x = self._powers(self.descriptor.shares(codes, areas=self._areas)) - self._mean
         if not self.metric.centred:
             return x
         length = np.sqrt(self._squares(x))[..., None, None]
@@ -90,13 +101,29 @@ class Space:
         """The same of descriptors that `prepare` has been over, (histograms, k) each."""
         return math.sqrt(float(self._squares(x - y)))
 
+    def prepared_distances(self, x: F64, y: F64) -> F64:
+        """The same of many, (n, histograms, k), to one: (n,), each as if it were alone, to the last bit."""
+        return np.sqrt(self._squares(x - y))
+
     def embed(self, codes: U8) -> F64:
         """Map descriptors (..., blocks * k) to vectors (..., m) float64 whose Euclidean distance is this distance."""
         return np.asarray(self._map(self.prepare(codes), self.form.embedding), np.float64)
 
+    def doubt(self, codes: U8) -> F64:
+        """How far off vectors of `embed`, and distances in the plain form, can be: (..., blocks * k) to (...) float64.
+
+        Next to nothing, but for photos so near the mean that a centred metric divides by next to nothing.
+        """
+        x = self._powers(self.descriptor.shares(codes, areas=self._areas)) - self._mean
+        error = np.full(x.shape[:-2], self._rounding_of_plain())
+        if not self.metric.centred:
+            return error
+        length = np.sqrt(self._squares(x))
+        return np.asarray(np.divide(2 * error, length, out=np.zeros_like(error), where=length > self._shortest))
+
     def embed_fast(self, codes: U8) -> Mapped:
         """The vectors of `embed` in single precision, of (n, blocks * k)."""
-        x = self._powers(self.descriptor.shares(codes, np.float32)) - self._mean.astype(np.float32)
+        x = self._powers(self.descriptor.shares(codes, np.float32, self._areas)) - self._mean.astype(np.float32)
         vectors = self._map(x, self.form.embedding.astype(np.float32))
         error = self._rounding()
         if not self.metric.centred:
@@ -109,7 +136,7 @@ class Space:
 
     def _squares(self, x: F64) -> F64:
         """`sum over histograms of weight x^T A x`: (..., histograms, k) to (...)."""
-        squares = ((x @ self.form.matrix) * x).sum(axis=-1) @ self.weights
+        squares = (((x @ self.form.matrix) * x).sum(axis=-1) * self.weights).sum(axis=-1)
         return np.asarray(np.maximum(squares, 0.0))
 
     def _powers(self, shares: _Float) -> _Float:
@@ -117,9 +144,7 @@ class Space:
         if self._select is not None:
             shares = self._select.astype(shares.dtype) @ shares
         if self._spread is not None:
-            k = shares.shape[-1]
-            # As one product: one for each photo would be slow.
-            shares = (shares.reshape(-1, k) @ self._spread.astype(shares.dtype)).reshape(shares.shape)
+            shares = shares @ self._spread.astype(shares.dtype)
         if self.metric.power == 0.25:
             return np.sqrt(np.sqrt(shares))
         return np.sqrt(shares) if self.metric.power == 0.5 else shares**self.metric.power
@@ -134,11 +159,24 @@ class Space:
 
         A sum of n products is off by at most (n + 2) u times the sum of their sizes (Higham 2002, section 3.1). Shares
         take sums of up to 3 k terms, spreading one of k and mapping one of k, which with powers and differences makes
-        5 k + 16; x is at most k^(1/2 - power) long, or 1; the mean, which is taken off, is no longer.
+        5 k + 16.
+        """
+        terms = 5 * len(self.form.matrix) + 16
+        mapping = terms * _U * self._longest() * float(np.linalg.norm(self.form.embedding))
+        return mapping + self._rounding_of_plain()
+
+    def _rounding_of_plain(self) -> float:
+        """How far off the plain form and the vectors can be in double precision, before lengths are divided by.
+
+        It is the square that is rounded, a sum of k sums of k products, so this is no less for short distances.
         """
         k = len(self.form.matrix)
-        longest = 2 * math.sqrt(float(self.weights.sum())) * k ** max(0.0, 0.5 - self.metric.power)
-        return float((5 * k + 16) * _U * longest * np.linalg.norm(self.form.embedding))
+        return self._longest() * math.sqrt((2 * k + 16) * _U64 * float(np.linalg.norm(self.form.matrix)))
+
+    def _longest(self) -> float:
+        """x is at most k^(1/2 - power) long, or 1; the mean, which is taken off, is no longer."""
+        k = len(self.form.matrix)
+        return 2 * math.sqrt(float(self.weights.sum())) * float(k ** max(0.0, 0.5 - self.metric.power))
 
 
 def squared_distances(queries: F64, vectors: F64) -> F64:

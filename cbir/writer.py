@@ -26,6 +26,7 @@ from cbir.segment import (
     Segment,
     UnreadRow,
     check_content,
+    is_axes_file,
     is_own_file,
     merge,
     save_palette,
@@ -290,6 +291,9 @@ def remove_unlisted(folder: Path) -> None:
     """Remove the index's files that its last commit does not name. Readers keep what they mapped."""
     listed = Manifest.load(folder).files if (folder / FILE_NAME).exists() else set()
     for path in folder.iterdir():
+        if is_axes_file(path.name) and listed:
+            # They are removed when others have been made, see `cbir.prepare`.
+            continue
         if is_own_file(path.name) and path.name not in listed and path.name != LOCK_NAME:
             # A system that does not remove open files may keep one until the next run.
             with suppress(OSError):

@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pytest
 from conftest import PHOTOS, Run
+from made_indexes import in_small
 from pictures import make_photo
 
 from cbir import check, manifest, segment, writer
@@ -561,6 +562,131 @@ def damaged_descriptor(folder: Path, number: int) -> Path:
 def copied(made: Made, tmp_path: Path) -> Iterator[Path]:
     """Photos of the test's own, as old as those of `made`."""
     yield shutil.copytree(made.photos, tmp_path / "photos")
+
+
+def axes_of(folder: Path) -> Path:
+    (path,) = folder.glob("axes-*")
+    return path
+
+
+@pytest.fixture
+def with_axes(one: Path) -> Iterator[Path]:
+    """An index that has been searched, so that its axes are there."""
+    with in_small(fewest=5):
+        Index.open(one).search("plum.png")
+        assert axes_of(one).is_file()
+        yield one
+
+
+def test_sound_axes_are_a_part_of_the_index_and_stay(with_axes: Path, made: Made) -> None:
+    before = files_of(with_axes)
+    report = check_index(with_axes)
+    assert (report.photos, report.files, report.problems, report.leftovers) == (10, 4, [], [])
+    assert report.bytes == sum(map(len, before.values()))
+    assert check_index(with_axes, repair=True).repaired and files_of(with_axes) == before
+    assert build_index(with_axes, [made.photos], jobs=1).added == 0 and files_of(with_axes) == before
+
+
+def test_axes_of_photos_that_are_gone_are_no_damage(with_axes: Path) -> None:
+    edit(with_axes, 0, lambda whole: whole.take(np.arange(9), np.array([], np.intp)))
+    report = check_index(with_axes)
+    assert report.problems == [] and axes_of(with_axes).name not in report.leftovers
+
+
+def in_place_of(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+AXES_DAMAGES: dict[str, tuple[Damage, str]] = {
+    "cut": (lambda folder: os.truncate(axes_of(folder), 2000), "damaged (its content is not what was written)"),
+    "empty": (lambda folder: os.truncate(axes_of(folder), 0), "damaged (its content is not what was written)"),
+    "another file": (
+        lambda folder: shutil.copy(segments_of(folder)[0], axes_of(folder)),
+        "damaged (its content is not what was written)",
+    ),
+    "a folder": (lambda folder: in_place_of(axes_of(folder), Path.mkdir), "not a file"),
+    "a pipe": (lambda folder: in_place_of(axes_of(folder), os.mkfifo), "not a file"),
+}
+
+
+@pytest.mark.parametrize("damage", AXES_DAMAGES)
+def test_damaged_axes_are_told_a_repair_removes_them_and_a_search_makes_them_again(
+    with_axes: Path, damage: str, never_hangs: None
+) -> None:
+    before, path = files_of(with_axes), axes_of(with_axes)
+    harm, message = AXES_DAMAGES[damage]
+    harm(with_axes)
+    report = check_index(with_axes)
+    assert report.problems == [f"{path.name}: {message}"]
+    assert (report.mendable, report.lost_photos, report.leftovers) == (True, 0, [])
+    assert problems_of(with_axes, repair=True) == report.problems
+    assert problems_of(with_axes) == [] and not path.exists()
+    assert not Index.open(with_axes).is_unfinished
+    hits = Index.open(with_axes).search("plum.png", 20)
+    assert len(hits) == 10 and files_of(with_axes) == before
+
+
+def test_any_flipped_bit_of_axes_is_found(with_axes: Path) -> None:
+    path, whole = axes_of(with_axes), axes_of(with_axes).read_bytes()
+    for place in range(0, len(whole), 61):
+        flip(path, place)
+        assert problems_of(with_axes) == [f"{path.name}: damaged (its content is not what was written)"]
+        path.write_bytes(whole)
+
+
+def test_damaged_axes_hide_no_other_damage_and_all_is_repaired_at_once(with_axes: Path, made: Made) -> None:
+    flip(axes_of(with_axes), 3000)
+    flip(segments_of(with_axes)[0], 900)
+    names = {axes_of(with_axes).name, segments_of(with_axes)[0].name}
+    assert {problem.split(": ")[0] for problem in problems_of(with_axes)} == names
+    assert check_index(with_axes, repair=True).lost_photos == 10
+    assert problems_of(with_axes) == [] and not list(with_axes.glob("axes-*"))
+    assert build_index(with_axes, [made.photos], jobs=1).photos == 10
+
+
+def test_a_folder_with_something_in_it_in_place_of_axes_is_not_removed(with_axes: Path) -> None:
+    path = axes_of(with_axes)
+    in_place_of(path, Path.mkdir)
+    (path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OSError, match=path.name):
+        check_index(with_axes, repair=True)
+    assert (path / "thesis.txt").exists() and len(problems_of(with_axes)) == 1
+
+
+def test_axes_that_others_replace_meanwhile_are_no_problem(with_axes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = check.check_content
+
+    def gone(folder: Path, name: str) -> None:
+        if name.startswith("axes"):
+            (folder / name).unlink()
+        real(folder, name)
+
+    monkeypatch.setattr(check, "check_content", gone)
+    report = check_index(with_axes)
+    assert (report.problems, report.files) == ([], 3)
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EACCES, None), (errno.EIO, "cannot be read (input/output error)")])
+def test_axes_that_may_not_be_read_are_not_taken_for_damaged_but_on_a_bad_disk_they_are(
+    with_axes: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str | None
+) -> None:
+    real, path = check.check_content, axes_of(with_axes)
+
+    def fail(folder: Path, name: str) -> None:
+        if name.startswith("axes"):
+            raise OSError(number, os.strerror(number))
+        real(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(check, "check_content", fail)
+        if told is None:
+            with pytest.raises(IndexFolderError, match=r"axes-.*: cannot be read \(permission denied\)"):
+                check_index(with_axes, repair=True)
+            assert path.exists()
+        else:
+            assert problems_of(with_axes, repair=True) == [f"{path.name}: {told}"]
+            assert not path.exists()
 
 
 def test_a_damaged_segment_is_not_spread_by_writing_it_anew(copied: Path, tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import work_for_workers
+from made_indexes import compared_with_each, in_small, placed, put
+from made_indexes import photos as random_photos
 from pictures import make_photo
 from PIL import Image
 
-from cbir import describe, learn, parallel
+from cbir import describe, learn, parallel, plain, search
+from cbir.check import check_index
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS
 from cbir.errors import (
@@ -25,11 +30,13 @@ from cbir.errors import (
     PaletteError,
     PictureError,
 )
-from cbir.index import Index
+from cbir.find import Skipped
+from cbir.index import Hit, Index
 from cbir.indexing import IndexingInterruptedError, build_index
 from cbir.lock import LOCK_NAME
 from cbir.manifest import _checksum
-from cbir.metric import QBIC, Metric
+from cbir.metric import DEFAULT, QBIC, Metric
+from cbir.scope import Scope
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -568,3 +575,267 @@ def test_pictures_that_kill_or_hang_their_decoder_are_skipped_by_name_and_all_ot
     monkeypatch.undo()
     again = build_index(tmp_path / "index", [photos])
     assert again.added == 2 and [os.path.basename(one.path) for one in again.skipped] == ["crashes.jpg"]
+
+
+# What follows searches small collections as large ones are searched: with axes.
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    with in_small(fewest=5):
+        yield
+
+
+def as_told(hits: Sequence[Hit]) -> list[tuple[object, ...]]:
+    return [(hit.rank, hit.path, hit.distance, hit.amounts.tolist(), hit.alike) for hit in hits]
+
+
+SCOPES = {
+    "everything": Scope(),
+    "within": Scope(within=0.9),
+    "offset": Scope(offset=2),
+    "offset past the end": Scope(offset=100),
+    "below": Scope(below=("photos/nature", "photos/things/plum.png")),
+    "excluded": Scope(excluded=("photos/things",)),
+    "without itself": Scope(itself=False),
+    "distinct": Scope(distinct=0.7),
+    "all": Scope(within=1.3, offset=1, below=("photos",), excluded=("photos/nature",), itself=False, distinct=0.2),
+}
+
+
+@pytest.mark.parametrize("rerank", [False, True], ids=["", "reranked"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_many_queries_find_what_each_finds(
+    small: None, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, rerank: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photos / "things" / "plum.png", photos / "things" / "plum2.png")
+    index = Index.create("index", ["photos"], colors=8)
+    (photos / "nature" / "sea.jpg").unlink()
+    make_photo(photos / "nature" / "sand.jpg", "#445566")
+    make_photo(tmp_path / "new.png", 3)
+    files = ["photos/things/plum.png", photos / "things" / "plum2.png", "sea.jpg", "photos/nature/sand.jpg", "new.png"]
+    amounts = [np.eye(8)[2], [1, 0, 0, 2, 0, 0, 0, 0]]
+    for queries in ([*files, *amounts, *files[:2]], files, amounts, files[:1], []):
+        for limit in (1, 4, 50):
+            wanted = [as_told(index.search(one, limit, scope=SCOPES[scope], rerank=rerank)) for one in queries]
+            for jobs in (1, 2):
+                found = index.search_many(queries, limit, scope=SCOPES[scope], rerank=rerank, jobs=jobs)
+                assert list(map(as_told, found)) == wanted
+    assert list((tmp_path / "index").glob("axes-*"))
+
+
+def made_up(folder: Path) -> Index:
+    """100 photos that have axes, and 4 that have none."""
+    put(folder, [placed(100, 1)]).prepare()
+    index = put(folder, [placed(100, 1), placed(4, 2)])
+    assert len(index._prepared_for(DEFAULT).collection.loose) == 4
+    return index
+
+
+def test_more_queries_than_are_answered_together_find_what_each_finds(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = made_up(tmp_path / "index")
+    monkeypatch.setattr(search, "_GROUP", 4)
+    monkeypatch.setattr(search, "_LEAVES", 3)
+    queries = [index.path(row) for row in (*range(0, 104, 7), 102, 3, 3)]
+    for metric in (DEFAULT, QBIC):
+        wanted = [as_told(index.search(one, 5, metric)) for one in queries]
+        for jobs in (1, 2):
+            assert list(map(as_told, index.search_many(queries, 5, metric, jobs=jobs))) == wanted
+
+
+def test_a_query_that_cannot_be_read_is_told_and_the_others_are_answered(
+    small: None, photos: Path, tmp_path: Path
+) -> None:
+    index = Index.create(tmp_path / "index", [photos], colors=8)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    bad = [tmp_path / "broken.jpg", tmp_path / "empty.jpg"]
+    good = [photos / "things" / "plum.png", photos / "nature" / "sea.jpg"]
+    queries = [bad[0], good[0], bad[1], good[1]]
+    for rerank in (False, True):
+        with pytest.raises(PictureError, match=r"broken\.jpg|empty\.jpg"):
+            index.search_many(queries, rerank=rerank)
+        skipped: list[Skipped] = []
+        found = index.search_many(queries, 3, rerank=rerank, skipped=skipped)
+        assert {one.path for one in skipped} == set(map(str, bad)) and len(skipped) == 2
+        assert "the file is empty" in {one.reason for one in skipped}
+        wanted = [as_told(index.search(one, 3, rerank=rerank)) for one in good]
+        assert [found[0], found[2]] == [[], []] and list(map(as_told, [found[1], found[3]])) == wanted
+        assert index.search_many(bad, rerank=rerank, skipped=[]) == [[], []]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        index.search_many([good[0], "nowhere.jpg"], skipped=[])
+    for amounts in (np.zeros(8), -np.ones(8), np.full(8, np.nan), np.ones(7)):
+        with pytest.raises(ValueError, match="amounts"):
+            index.search_many([good[0], amounts], skipped=[])
+
+
+def test_many_descriptors_find_the_rows_that_each_finds(small: None, tmp_path: Path) -> None:
+    index = made_up(tmp_path / "index")
+    codes = np.concatenate([[index.codes(row) for row in (0, 50, 102, 50)], random_photos(30, 9)])
+    for metric in (DEFAULT, QBIC):
+        for limit in (1, 10, 500):
+            wanted = [index.nearest(one, limit, metric) for one in codes]
+            for jobs in (1, 2, None):
+                for number in (len(codes), 1, 0):
+                    found = index.nearest_many(codes[:number], limit, metric, jobs=jobs)
+                    assert len(found) == number
+                    for ours, theirs in zip(found, wanted, strict=False):
+                        np.testing.assert_array_equal(ours.rows, theirs.rows)
+                        np.testing.assert_array_equal(ours.distances, theirs.distances)
+    for row in (0, 50, 102):
+        rows, distances = index.nearest(index.codes(row), 7)
+        wanted_hits = compared_with_each(index, index.codes(row))[:7]
+        assert [(index.path(one), distance) for one, distance in zip(rows, distances, strict=True)] == wanted_hits
+
+
+@pytest.mark.xfail(strict=True, reason="only some of them are refused")
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda codes: np.append(codes, codes[:3]), lambda codes: codes[:-1], lambda codes: np.append(codes, codes)),
+        *(lambda codes: codes[None], lambda codes: codes[0]),
+        *(lambda codes: codes.astype(np.int64), lambda codes: codes / 255, lambda codes: codes.astype(np.int64) - 256),
+    ],
+    ids=["longer", "shorter", "twice as long", "two", "a number", "integers", "shares", "negative"],
+)
+def test_what_is_no_descriptor_of_the_index_is_refused(
+    small: None, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    index = made_up(tmp_path / "index")
+    wrong = change(index.codes(0))
+    with pytest.raises(ValueError, match="descriptor"):
+        index.nearest(wrong)
+    with pytest.raises(ValueError, match="descriptor"):
+        index.nearest_many(wrong[None])
+
+
+@pytest.mark.xfail(strict=True, reason="0 divides by zero")
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_rows_at_all_cannot_be_asked_for(small: None, tmp_path: Path, limit: int) -> None:
+    index = made_up(tmp_path / "index")
+    with pytest.raises(ValueError, match="limit"):
+        index.nearest(index.codes(0), limit)
+    with pytest.raises(ValueError, match="limit"):
+        index.nearest_many(index.codes(0)[None], limit)
+
+
+@pytest.mark.xfail(strict=True, reason="0 and 33 are taken, -1 fails in the middle")
+@pytest.mark.parametrize("leading", [0, -1, 33])
+def test_a_number_of_leading_axes_out_of_range_is_refused(small: None, tmp_path: Path, leading: int) -> None:
+    with pytest.raises(ValueError, match="leading"):
+        put(tmp_path / "index", [placed(50, 1)]).prepare(leading=leading)
+
+
+def test_a_second_pass_goes_on_from_page_to_page_and_only_over_what_may_be_found(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cbir.index.POOL", 30)
+    index = made_up(tmp_path / "index")
+    query = index.path(7)
+    for bounds in ({}, {"itself": False}, {"excluded": ("/photos/2",)}, {"within": 1.4}):
+        plainly = index.search(query, 500, scope=Scope(**bounds))
+        again = index.search(query, 500, scope=Scope(**bounds), rerank=True)
+        pool = 30 + (again[0].path == query)
+        assert {hit.path for hit in again[:pool]} == {hit.path for hit in plainly[:pool]}
+        assert [hit.path for hit in again[pool:]] == [hit.path for hit in plainly[pool:]]
+        assert [hit.path for hit in again] != [hit.path for hit in plainly]
+        pages = [
+            hit
+            for offset in range(0, 104, 25)
+            for hit in index.search(query, 25, scope=Scope(offset=offset, **bounds), rerank=True)
+        ]
+        assert as_told(pages) == as_told(again)
+
+
+def with_hit(hits: list[Hit], number: int, **changes: object) -> list[Hit]:
+    return [*hits[:number], replace(hits[number], **changes), *hits[number + 1 :]]
+
+
+LIES: dict[str, tuple[Callable[[list[Hit]], list[Hit]], int]] = {
+    "the truth": (lambda hits: hits, 10),
+    "two swapped": (lambda hits: [*hits[:3], hits[4], hits[3], *hits[5:]], 8),
+    "the last missing": (lambda hits: hits[:-1], 9),
+    "the first missing": (lambda hits: hits[1:], 0),
+    "one in the middle missing": (lambda hits: [*hits[:4], *hits[5:]], 4),
+    "none": (lambda hits: [], 0),
+    "one too many": (lambda hits: [*hits, hits[-1]], 9),
+    "another photo": (lambda hits: with_hit(hits, 4, path="/photos/1/none.jpg"), 9),
+    "another distance": (lambda hits: with_hit(hits, 4, distance=float(np.nextafter(hits[4].distance, 9))), 9),
+    "one twice": (lambda hits: [*hits[:5], hits[4], *hits[6:]], 9),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_verification_tells_how_many_hits_are_as_the_plain_form_finds_them(
+    small: None, tmp_path: Path, lie: str
+) -> None:
+    index = made_up(tmp_path / "index")
+    tell, same = LIES[lie]
+    query = index.path(3)
+    hits = index.search(query)
+    seen: list[tuple[str, int, int]] = []
+    assert index.verify(query, tell(hits), progress=lambda *what: seen.append(what)) == (same, 10)
+    assert seen[-1] == ("verified", 104, 104) and [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def test_a_verification_of_hits_where_there_are_none_is_not_what_it_finds(small: None, tmp_path: Path) -> None:
+    index = made_up(tmp_path / "index")
+    hits, nothing = index.search(index.path(3), 2), Scope(excluded=("/photos",))
+    assert index.verify(index.path(3), [], 2, scope=nothing) == (0, 0)
+    assert index.verify(index.path(3), hits, 2, scope=nothing) != (0, 0)
+
+
+def tampered(folder: Path) -> Path:
+    """Put the photos of an index's axes in another order, under the same name."""
+    (path,) = folder.glob("axes-*")
+    value = plain.load(path)
+    value = {name: np.array(part) if isinstance(part, np.ndarray) else part for name, part in value.items()}
+    value["order"] = np.roll(value["order"], 5)
+    path.unlink()
+    with path.open("wb") as file:
+        plain.dump(value, file)
+    return path
+
+
+def test_a_verification_tells_that_photos_are_missed_since_axes_were_tampered_with(small: None, tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "index").folder
+    path = tampered(folder)
+    index = Index.open(folder)
+    same, of = index.verify("1/0003.jpg", index.search("1/0003.jpg"))
+    assert same < of == 10
+    assert [problem.partition(":")[0] for problem in check_index(folder, repair=True).problems] == [path.name]
+    mended = Index.open(folder)
+    assert mended.verify("1/0003.jpg", mended.search("1/0003.jpg")) == (10, 10)
+
+
+def axes_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("axes-*")}
+
+
+def test_a_run_keeps_the_axes_and_an_open_index_answers_for_what_it_opened(
+    small: None, photos: Path, tmp_path: Path
+) -> None:
+    opened = Index.create(tmp_path / "index", [photos], colors=8)
+    before = as_told(opened.search("plum.png", 20))
+    kept = axes_in(opened.folder)
+    assert len(before) == 10 and len(kept) == 1
+    make_photo(photos / "new.jpg", 4)
+    added = Index.create(tmp_path / "index", [photos])
+    assert axes_in(opened.folder) == kept
+    assert len(added.search("plum.png", 20)) == 11 and as_told(opened.search("plum.png", 20)) == before
+    shutil.rmtree(photos / "nature")
+    rebuilt = Index.create(tmp_path / "index", [photos], colors=6, rebuild=True)
+    assert len(rebuilt.search("plum.png", 20)) == 6 and as_told(opened.search("plum.png", 20)) == before
+    assert len(added.search("plum.png", 20)) == 11
+    assert axes_in(opened.folder).isdisjoint(kept), "they told of no segment that is left"
+    assert rebuilt.info().bytes == sum(len(content) for content in files_of(opened.folder).values())
+    shutil.rmtree(opened.folder)
+    for index, number in ((opened, 10), (added, 11), (rebuilt, 6)):
+        for metric in (DEFAULT, QBIC):
+            hits = index.search("plum.png", 20, metric)
+            assert len(hits) == number and index.verify("plum.png", hits, 20, metric) == (number, number)
+            assert as_told(index.search_many(["plum.png"], 20, metric)[0]) == as_told(hits)
+    assert as_told(opened.search("plum.png", 20)) == before and not opened.folder.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,6 +118,12 @@ JobsOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
 
 
+def _distance(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{value} is no distance of 0 or more")
+    return value
+
+
 @app.callback(invoke_without_command=True, epilog="Start with: cbir index ./photos, then: cbir search query.jpg")
 def cbir(
     context: typer.Context,
@@ -179,9 +186,12 @@ def index(
     Whether a file is a picture its content decides; of those with several frames the first is taken.
     """
     from cbir.cli.places import place_for_index
+    from cbir.cli.searching import prepare
     from cbir.cli.show import progress_bar, size
     from cbir.decode import Limits
+    from cbir.index import Index
     from cbir.indexing import IndexingInterruptedError, build_index
+    from cbir.metric import DEFAULT
 
     place = place_for_index(index, paths)
     try:
@@ -225,37 +235,105 @@ def index(
         f"palette of {len(palette)} colours, colour error {palette.mean_error:.1f} on average, "
         f"95 % below {palette.p95_error:.1f} (Delta E 1976)"
     )
+    prepare(Index.open(place), DEFAULT)
     if strict and report.skipped:
         raise typer.Exit(SKIPPED)
 
 
 @app.command(epilog="Example: cbir search query.jpg -n 20 --format paths")
 def search(
-    query: Annotated[str, typer.Argument(help="A picture file, or a photo of the index by its path or the end of it.")],
+    query: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUERY...", help="Picture files, or photos of the index by their paths or the ends of these."
+        ),
+    ],
     index: IndexOption = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many photos to show.")] = 10,
+    offset: Annotated[int, typer.Option("--offset", min=0, metavar="N", help="Leave out the first N photos.")] = 0,
+    within: Annotated[
+        float | None,
+        typer.Option("--within", metavar="D", callback=_distance, help="Only photos at a distance of D at most."),
+    ] = None,
+    below: Annotated[
+        list[str] | None,
+        typer.Option("--below", metavar="FOLDER", help="Only photos below FOLDER; can be given more than once."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="PATH", help="No photos below PATH, or not this one; can be given more than once."
+        ),
+    ] = None,
+    not_itself: Annotated[
+        bool, typer.Option("--not-itself", help="Leave out the photo that is itself the query.")
+    ] = False,
+    distinct: Annotated[
+        float | None,
+        typer.Option(
+            "--distinct",
+            metavar="D",
+            callback=_distance,
+            help="Put photos together that are at a distance of D at most from one another, and show the nearest of "
+            "them; 0.3 does so with copies.",
+        ),
+    ] = None,
     format: Annotated[HitFormat, typer.Option(help="How to print the hits.")] = HitFormat.table,
     metric: MetricOption = "cbir",
     rerank: Annotated[
         bool,
         typer.Option("--rerank", help="Rank the first 1,000 anew by which of them are like one another too."),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare with every photo plainly too, and fail unless that finds the same."),
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Tell what each stage of the search did, and how long it took.")
+    ] = False,
+    axes: Annotated[
+        int | None,
+        typer.Option(
+            "--axes",
+            min=1,
+            max=32,
+            metavar="N",
+            help="Make the index's leading axes anew, N of them; how many are best the software chooses by default.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Queries that are answered at a time; one per core by default."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any query had to be skipped.")] = False,
 ) -> None:
     """Rank the photos of an index by how much their colours are like those of QUERY.
 
-    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}; jsonl has a hit a line;
-    paths0 ends each path with a zero byte, for xargs -0.
+    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}, with --distinct also alike,
+    the paths of those put together with it; jsonl has a hit a line; paths0 ends each path with a zero byte, for
+    xargs -0.
+
+    Of many queries those that cannot be read are listed and skipped. A table follows each query's path, JSON is a list
+    of such objects, jsonl and csv also have the query in each line, and paths are all hits one after the other.
     """
-    from cbir.cli.hits import print_hits
-    from cbir.cli.places import find_index
-    from cbir.index import Index
+    from cbir.cli.searching import Asked, run_search
+    from cbir.scope import Scope
 
     chosen = _metric(metric)
-    opened = Index.open(find_index(index))
-    if opened.is_unfinished:
-        tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
-    hits = opened.search(query, limit, chosen, rerank=rerank)
-    print_hits(format.value, query, opened, str(chosen), hits)
+    if verify and rerank:
+        raise typer.BadParameter("is of no use with --rerank, which ranks otherwise", param_hint="--verify")
+    if stats and len(query) > 1:
+        raise typer.BadParameter("is of one query", param_hint="--stats")
+    scope = Scope(
+        math.inf if within is None else within,
+        offset,
+        tuple(below or ()),
+        tuple(exclude or ()),
+        not not_itself,
+        distinct,
+    )
+    asked = Asked(query, limit, chosen, scope, rerank, verify, stats, axes, jobs)
+    run_search(index, asked, format.value, strict)
 
 
 @app.command(epilog="Example: cbir evaluate ./flowers --curves curves.png --worst worst.png")

@@ -13,7 +13,7 @@ import typer
 
 from cbir.cli.places import find_index, is_index, place_for_index
 from cbir.cli.shell import printable, shown_path, tell
-from cbir.cli.show import stage_bar
+from cbir.cli.show import columns, stage_bar
 from cbir.errors import IndexFolderError, OutputError
 from cbir.evaluation import summary
 from cbir.evaluation.altered import AlteredEvaluation, evaluate_altered
@@ -276,15 +276,8 @@ def _print(tables: Sequence[Table], format: str) -> None:
                     typer.echo(f"|{'---|' * len(row)}")
             continue
         typer.echo(f"\n{printable(table.title)}")
-        columns = [_column(cells, i > 0) for i, cells in enumerate(zip(*rows, strict=True))]
-        for row in zip(*columns, strict=True):
-            typer.echo("  ".join(row).rstrip())
-
-
-def _column(cells: Sequence[str], to_the_right: bool) -> list[str]:
-    shown = [printable(cell) for cell in cells]
-    width = max(map(len, shown))
-    return [cell.rjust(width) if to_the_right else cell.ljust(width) for cell in shown]
+        for line in columns(rows):
+            typer.echo(line)
 
 
 def _cell(text: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from cbir.cli.shell import is_terminal
+from cbir.cli.shell import is_terminal, printable
 from cbir.color import hex_of_bytes
 from cbir.histogram import Swatch
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
     from cbir.indexing import Progress
 
 # Width of a bar of swatches, in characters.
@@ -59,21 +62,60 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: the first column to the left, the others to the right."""
+    shown = [_column(cells, i > 0) for i, cells in enumerate(zip(*rows, strict=True))]
+    return ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
+
+
+def _column(cells: Sequence[str], to_the_right: bool) -> list[str]:
+    shown = [printable(cell) for cell in cells]
+    width = max(map(len, shown))
+    return [cell.rjust(width) if to_the_right else cell.ljust(width) for cell in shown]
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress | None]:
     """A bar with rate and time left on standard error while it is a terminal; else None."""
     with stage_bar() as tell:
-        yield None if tell is None else lambda done, total: tell(what, done, total)
+        if tell is None:
+            yield None
+            return
+        # How much there is to do has to be found out first.
+        tell(what, 0, None)
+        yield lambda done, total: tell(what, done, total)
 
 
 @contextmanager
-def stage_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """The same for work in stages, each with a bar of its own: it is told what is done, how much, and of how much."""
+def stage_bar() -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """The same for work in stages, each with a bar of its own: it is told what is done, how much, and of how much.
+
+    There is none before it is told something: what is done already needs no bar.
+    """
     if not is_terminal(sys.stderr):
         yield None
         return
+    with ExitStack() as opened:
+        bars: Bars | None = None
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int | None) -> None:
+            nonlocal bars
+            if bars is None:
+                bars = opened.enter_context(_bars())
+            if what not in tasks:
+                while tasks:
+                    bars.remove_task(tasks.popitem()[1])
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield tell
+
+
+def _bars() -> Bars:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+    from rich.progress import Progress as Bars
     from rich.progress import TimeRemainingColumn as TimeLeft
     from rich.text import Text
 
@@ -81,15 +123,6 @@ def stage_bar() -> Iterator[Callable[[str, int, int], None] | None]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f} a second" if task.speed else "")
 
+    # What is printed meanwhile goes where it is to go, not to the console of the bar.
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task, stage = bars.add_task("", total=None), ""
-
-        def tell(what: str, done: int, total: int) -> None:
-            nonlocal task, stage
-            if what != stage:
-                bars.remove_task(task)
-                task, stage = bars.add_task(what, total=total), what
-            bars.update(task, completed=done, total=total)
-
-        yield tell
+    return Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
