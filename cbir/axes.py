@@ -3,7 +3,8 @@
 Turned to the axes of their largest variance (Karhunen-Loeve; Hafner et al. 1995 for histograms), vectors are as far
 apart as before, and the distance over some of the axes is never more than over all: a lower bound. What the other axes
 hold is kept as one length, which makes the bound tighter. The first axes are kept in single precision, the next in
-bytes with the error that this makes, and of the rest only the length. So a search reads 50 to 80 bytes of most photos.
+bytes with the error that this makes, and of the rest only the length. So a search reads some dozens of bytes of most
+photos.
 """
 
 from __future__ import annotations
@@ -42,8 +43,13 @@ _SAMPLE = 16_384
 _TRIED = 48
 # To read a leading axis of a photo takes so much of what it takes to look at one photo closer; measured.
 _READING = 0.1 / 60
-# Photos that are mapped at a time.
+# Photos that are mapped at a time, of vectors of the usual length; of longer ones, and for the sample, fewer.
 _BLOCK = 2048
+_USUAL = 448
+# Above so many dimensions the principal axes are found in the span of the sample, if it has fewer photos.
+_MANY_DIMENSIONS = 1024
+# Of these axes, those whose variance is below this part of the largest are left out: they may not be at right angles.
+_SMALLEST_VARIANCE = 1e-6
 # A photo near the mean, whose vector of length one may be further off than this in single precision, is mapped in
 # double.
 _LARGE_ERROR = 0.01
@@ -159,11 +165,12 @@ def make_axes(
     `leading` is how many axes lead, if there are so many; unless told, the number at which a search would cost least on
     the sample. The same photos make the same axes. `progress` is told how many photos are mapped.
     """
-    sample = _sampled(space, codes, n)
+    block = max(1, _BLOCK * _USUAL // max(_USUAL, space.dimensions))
+    sample = _sampled(space, codes, n, block)
     mean, basis = _principal(sample)
     with one_thread():
         turned = (sample - mean) @ basis
-    kept = min(space.dimensions, _MOST_AXES)
+    kept = min(basis.shape[1], _MOST_AXES)
     m = _best_leading(turned) if leading is None else min(leading, kept)
     ends = [m, kept] if kept - m <= _ONE_GO else [m, min(_SECOND * m, kept), kept]
     stages = [(a, b) for a, b in pairwise(ends) if a < b]
@@ -173,7 +180,7 @@ def make_axes(
     points = np.empty((n, m + 2), np.float32)
 
     def fill(start: int) -> float:
-        rows = np.arange(start, min(start + _BLOCK, n))
+        rows = np.arange(start, min(start + block, n))
         turned, behind, error = _turned(space, codes(rows), mean, basis)
         points[rows] = _points(turned[:, :m], behind(m))
         doubt = np.zeros(len(rows))
@@ -183,10 +190,10 @@ def make_axes(
 
     error = 0.0
     with one_thread(), ThreadPoolExecutor() as pool:
-        for done, own in enumerate(pool.map(fill, range(0, n, _BLOCK)), start=1):
+        for done, own in enumerate(pool.map(fill, range(0, n, block)), start=1):
             error = max(error, own)
             if progress:
-                progress(min(done * _BLOCK, n))
+                progress(min(done * block, n))
     reach = float(np.sqrt(2 * points[:, -1].max()))
     order = _leaves(points[:, :m])
     leaves = _by_leaf(points[order])
@@ -219,17 +226,27 @@ def _by_leaf(points: F32) -> F32:
 
 
 def _principal(vectors: F64) -> tuple[F64, F64]:
-    """The mean and the principal axes, (d,) and (d, d), those of the largest variance first."""
+    """The mean and the principal axes, (d,) and (d, axes), those of the largest variance first."""
     mean = vectors.mean(axis=0)
+    centred = vectors - mean
     with one_thread():
-        _, axes = np.linalg.eigh((vectors - mean).T @ (vectors - mean))
+        if max(len(vectors), _MANY_DIMENSIONS) < vectors.shape[1]:
+            return mean, _axes_in_span(centred)
+        _, axes = np.linalg.eigh(centred.T @ centred)
     return mean, np.ascontiguousarray(axes[:, ::-1])
 
 
-def _sampled(space: Space, codes: Callable[[NDArray[np.intp]], U8], n: int) -> F64:
-    rows = np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.intp)
+def _axes_in_span(centred: F64) -> F64:
+    """Principal axes of fewer vectors than they have coordinates, by the products of the vectors with one another."""
+    variances, weights = np.linalg.eigh(centred @ centred.T)
+    large = np.flatnonzero(variances > _SMALLEST_VARIANCE * variances[-1])[::-1][:_MOST_AXES]
+    return np.ascontiguousarray(centred.T @ weights[:, large] / np.sqrt(variances[large]))
+
+
+def _sampled(space: Space, codes: Callable[[NDArray[np.intp]], U8], n: int, block: int) -> F64:
+    rows = np.linspace(0, n - 1, min(n, max(1, _SAMPLE * block // _BLOCK))).astype(np.intp)
     with one_thread():
-        return np.concatenate([space.embed(codes(part)) for part in np.split(rows, range(_BLOCK, len(rows), _BLOCK))])
+        return np.concatenate([space.embed(codes(part)) for part in np.split(rows, range(block, len(rows), block))])
 
 
 def _best_leading(turned: F64) -> int:

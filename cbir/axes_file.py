@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from cbir.segment import check_array, own_path, save_arrays
 
 # Raised when what is kept, or what it is made by, changes: files of another version are not found any more.
 VERSION = 1
+# Far larger than any coordinate, and far smaller than what overflows when it is squared.
+_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,16 @@ def _coarse(value: dict[str, Any], number: int, n: int) -> Coarse:
     return Coarse(codes, numbers, low, step)
 
 
-def _number(value: object, least: float = -math.inf) -> float:
-    if type(value) is not float or not math.isfinite(value) or value < least:
+def _number(value: object, least: float = -_LARGEST) -> float:
+    if type(value) is not float or not least <= value <= _LARGEST:
         raise ValueError(f"{value!r} is not a number of its kind")
     return value
+
+
+def tells_of(path: Path, listed: set[str]) -> bool:
+    """Whether a file of axes tells of one of some segments, by the names of their files."""
+    try:
+        names = plain.load(path).get("segments")
+    except (IndexFolderError, OSError):
+        return False
+    return isinstance(names, list) and any(type(name) is str and name in listed for name in names)

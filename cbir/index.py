@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbir import manifest
+from cbir.axes import LEADING
 from cbir.color import F64, U8
 from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
@@ -191,6 +192,22 @@ class Index:
         """The absolute path of a photo by its row, 0 to len - 1."""
         return self.photos.path(row)
 
+    def find(self, query: str) -> int:
+        """The row of a photo by its path or the end of it.
+
+        Raises FileNotFoundError if there is none, CbirError if there are several.
+        """
+        row = self.photos.row_of(absolute(query))
+        rows = self.photos.rows_ending_in(query) if row is None else [row]
+        if not rows:
+            raise FileNotFoundError(f"{query}: no such file, nor a photo in {self.folder}")
+        if len(rows) > 1:
+            raise CbirError(
+                f"{query}: {len(rows)} photos in {self.folder} are called so; give more of the path, such as "
+                f"{self.path(rows[0])}"
+            )
+        return rows[0]
+
     @property
     def descriptor(self) -> Descriptor:
         """What is kept of each photo."""
@@ -234,6 +251,8 @@ class Index:
         `leading` makes them anew with so many leading axes, 1 to 32, unless they have as many; by default the software
         chooses. A search does this by itself where the index can be written; it finds the same photos without.
         """
+        if leading is not None and not 1 <= leading <= max(LEADING):
+            raise ValueError(f"leading is a number of axes from 1 to {max(LEADING)}, not {leading}")
         prepared = self._prepared_for(metric)
         if prepared.is_due(leading):
             prepared.make(leading, progress)
@@ -260,7 +279,8 @@ class Index:
         metric that asks for what the index's descriptor does not tell, ValueError for a scope out of range.
         """
         question = self._question(query, metric)
-        return self._hits(self._told(question, limit, scope, self._ranking(question, scope, rerank, stages)), scope)
+        ranking = self._ranking(question, scope, rerank, stages, self._allowed(scope))
+        return self._hits(self._told(question, limit, scope, ranking), scope)
 
     def _hits(self, told: list[_Told], scope: Scope) -> list[Hit]:
         return [
@@ -283,22 +303,24 @@ class Index:
 
         A query file that cannot be read raises, or is told to `skipped`, if that is given, and has no hits.
         """
+        self._last(limit, scope)
+        self._allowed(scope)
         with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
-            asked = list(pool.map(lambda query: self._question_or_skipped(query, metric, skipped), queries))
-        questions = [one for one in asked if one is not None]
-        found = dict(zip(map(id, questions), self._found_for_all(questions, limit, scope, rerank, jobs), strict=True))
-        return [[] if one is None else self._hits(found[id(one)], scope) for one in asked]
+            asked = list(pool.map(lambda query: self._question_or_error(query, metric), queries))
+        for one in asked:
+            if isinstance(one, PictureError):
+                if skipped is None:
+                    raise one
+                skipped.append(Skipped(one.path, one.reason))
+        questions = [one for one in asked if not isinstance(one, PictureError)]
+        found = iter(self._found_for_all(questions, limit, scope, rerank, jobs))
+        return [[] if isinstance(one, PictureError) else self._hits(next(found), scope) for one in asked]
 
-    def _question_or_skipped(
-        self, query: str | os.PathLike[str] | ArrayLike, metric: Metric, skipped: list[Skipped] | None
-    ) -> _Question | None:
+    def _question_or_error(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> _Question | PictureError:
         try:
             return self._question(query, metric)
         except PictureError as error:
-            if skipped is None:
-                raise
-            skipped.append(Skipped(error.path, error.reason))
-            return None
+            return error
 
     def _found_for_all(
         self, questions: list[_Question], limit: int, scope: Scope, rerank: bool, jobs: int | None
@@ -306,7 +328,8 @@ class Index:
         """What is told for each question."""
         if rerank or scope.distinct is not None or len({one.metric for one in questions}) != 1:
             with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
-                rankings = [self._ranking(one, scope, rerank, None) for one in questions]
+                allowed = self._allowed(scope)
+                rankings = [self._ranking(one, scope, rerank, None, allowed) for one in questions]
                 told = pool.map(lambda one, ranking: self._told(one, limit, scope, ranking), questions, rankings)
                 return list(told)
         space, prepared = self._ready(questions[0].metric)
@@ -327,12 +350,14 @@ class Index:
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, stages: list[Stage] | None = None
     ) -> Found:
         """The `limit` rows nearest to a descriptor, (blocks * k,) uint8, with distances, as `search` ranks them."""
-        return _as_found(self._ranking(_Question(codes, metric), EVERYTHING, False, stages)(limit))
+        question = _Question(self._descriptors(codes, 1), metric)
+        return _as_found(self._ranking(question, EVERYTHING, False, stages, None)(self._last(limit, EVERYTHING)))
 
     def nearest_many(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, jobs: int | None = None
     ) -> list[Found]:
         """The same of many descriptors, (q, blocks * k), on `jobs` threads, one per core by default."""
+        codes, limit = self._descriptors(codes, 2), self._last(limit, EVERYTHING)
         space, prepared = self._ready(metric)
         found = nearest_rows_of_many(space, prepared.collection, codes, limit, jobs=jobs or cores())
         ranked = [
@@ -367,9 +392,11 @@ class Index:
             return self._in_order(question, found, scope)[:limit]
 
         wanted = self._told(question, limit, scope, plainly)
-        pairs = zip(hits, wanted, strict=False)
-        same = sum((hit.path, hit.distance) == (self.path(one.row), one.distance) for hit, one in pairs)
-        return Verified(same if len(hits) == len(wanted) else min(same, len(wanted) - 1), len(wanted))
+        expected = [(hit, one) for hit, one in zip(hits, self._hits(wanted, scope), strict=False)]
+        same = sum((hit.path, hit.distance, hit.alike) == (one.path, one.distance, one.alike) for hit, one in expected)
+        if len(hits) == len(wanted):
+            return Verified(same, len(wanted))
+        return Verified(min(same, len(wanted) - 1), len(wanted)) if wanted else Verified(0, len(hits))
 
     def _question(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> _Question:
         if isinstance(query, (str, os.PathLike)):
@@ -379,10 +406,11 @@ class Index:
             return _Question(codes, metric, itself, self.photos.row_of(absolute(query)) if itself is None else itself)
         return _Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
 
-    def _ranking(self, question: _Question, scope: Scope, rerank: bool, stages: list[Stage] | None) -> _Ranking:
-        """How photos are ranked for a question."""
+    def _ranking(
+        self, question: _Question, scope: Scope, rerank: bool, stages: list[Stage] | None, allowed: Mask | None
+    ) -> _Ranking:
+        """How photos are ranked for a question, of those that are allowed."""
         space, prepared = self._ready(question.metric)
-        allowed = self._allowed(scope)
 
         def nearest(limit: int) -> list[_Told]:
             found = nearest_rows(
@@ -430,22 +458,28 @@ class Index:
     def _told(self, question: _Question, limit: int, scope: Scope, ranking: _Ranking) -> list[_Told]:
         """Those of a ranking that are told."""
         last = self._last(limit, scope)
+        if scope.offset >= last:
+            return []
         if scope.distinct is None:
             return ranking(last)[scope.offset :]
         looked_at = 2 * last
         while True:
             ranked = ranking(looked_at)
-            groups = self._grouped(self.space(question.metric), ranked, scope.distinct, last)
-            if len(groups) >= last or len(ranked) < looked_at:
+            groups, is_whole = self._grouped(self.space(question.metric), ranked, scope.distinct, last)
+            if is_whole or len(ranked) < looked_at:
                 return groups[scope.offset :]
             looked_at *= 4
 
-    def _grouped(self, space: Space, ranked: list[_Told], reach: float, most: int) -> list[_Told]:
-        """The first `most` groups of a ranking: what is within `reach` of the first of an earlier group joins it."""
+    def _grouped(self, space: Space, ranked: list[_Told], reach: float, most: int) -> tuple[list[_Told], bool]:
+        """The first `most` groups of a ranking: what is within `reach` of the first of an earlier group joins it.
+
+        Whether the ranking goes on to the first of a further group is told too: up to there the groups are whole.
+        """
         if not ranked:
-            return []
+            return [], False
         firsts: list[_Told] = []
         others: list[list[int]] = []
+        is_whole = False
         prepared = np.empty((min(most, len(ranked)), *space.prepare(self.codes(ranked[0].row)).shape))
         for one in ranked:
             own = space.prepare(self.codes(one.row)[None])[0]
@@ -453,12 +487,14 @@ class Index:
             if len(near):
                 others[near[0]].append(one.row)
             elif len(firsts) == most:
+                is_whole = True
                 break
             else:
                 prepared[len(firsts)] = own
                 firsts.append(one)
                 others.append([])
-        return [_Told(one.row, one.distance, tuple(rows)) for one, rows in zip(firsts, others, strict=True)]
+        told = [_Told(one.row, one.distance, tuple(rows)) for one, rows in zip(firsts, others, strict=True)]
+        return told, is_whole
 
     def _second_pass(self, space: Space, query: U8, hits: list[_Told]) -> list[_Told]:
         pool = hits[:POOL]
@@ -479,7 +515,6 @@ class Index:
 
     def info(self) -> IndexInfo:
         """What is in the index."""
-        sizes = [path.stat() for path in self.folder.iterdir()]
         changed = (self.folder / manifest.FILE_NAME).stat().st_mtime
         return IndexInfo(
             folder=str(self.folder),
@@ -494,7 +529,7 @@ class Index:
             learnt_photos=self._manifest.learnt_photos,
             algorithm=self._manifest.algorithm,
             metric=str(DEFAULT),
-            bytes=sum(status.st_size for status in sizes),
+            bytes=sum(map(_size, self.folder.iterdir())),
             committed=datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds"),
             format_version=self._manifest.version,
             decoder=self._manifest.decoder,
@@ -506,7 +541,9 @@ class Index:
             lab, reference = self.palette.lab.tobytes(), self._reference.tobytes()
             key = key_of(str(metric), lab, self.descriptor.name, reference)
             entries = self._manifest.segments
-            self._prepared[metric] = Prepared(self.folder, key, self.space(metric), entries, self._segments)
+            made = Prepared(self.folder, key, self.space(metric), entries, self._segments)
+            # Of two threads that come here at once the first makes what both use.
+            self._prepared.setdefault(metric, made)
         return self._prepared[metric]
 
     def _ready(self, metric: Metric) -> tuple[Space, Prepared]:
@@ -529,15 +566,15 @@ class Index:
         return describe_file(query, self.palette, self.descriptor), None
 
     def _codes_of_stored(self, query: str, row: int | None) -> tuple[U8, int]:
-        rows = [row] if row is not None else self.photos.rows_ending_in(query)
-        if not rows:
-            raise FileNotFoundError(f"{query}: no such file, nor a photo in {self.folder}")
-        if len(rows) > 1:
-            raise CbirError(
-                f"{query}: {len(rows)} photos in {self.folder} are called so; give more of the path, such as "
-                f"{self.path(rows[0])}"
-            )
-        return self.codes(rows[0]), rows[0]
+        row = self.find(query) if row is None else row
+        return self.codes(row), row
+
+    def _descriptors(self, codes: U8, dimensions: int) -> U8:
+        """Descriptors that are of this index's kind. Raises ValueError."""
+        codes, width = np.asarray(codes), self._reference.shape[1]
+        if codes.dtype != np.uint8 or codes.ndim != dimensions or codes.shape[-1] != width:
+            raise ValueError(f"a descriptor is {width} bytes, uint8, not {codes.dtype} of the shape {codes.shape}")
+        return codes
 
     def _checked(self, amounts: ArrayLike) -> F64:
         values = np.asarray(amounts, np.float64)
@@ -546,6 +583,14 @@ class Index:
         if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
             raise ValueError("amounts are finite, non-negative, and not all zero")
         return values
+
+
+def _size(path: Path) -> int:
+    """In bytes; a file that another search or run has just replaced has none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _as_found(told: list[_Told]) -> Found:

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cbir import plain
 from cbir.atomic import TEMPORARY
 from cbir.axes import Axes, make_axes
-from cbir.axes_file import VERSION, AxesFile, load_axes, save_axes
+from cbir.axes_file import VERSION, AxesFile, load_axes, save_axes, tells_of
 from cbir.errors import IndexFolderError
 from cbir.manifest import Manifest, SegmentEntry
 from cbir.search import Collection, Descriptors, Part
@@ -161,7 +160,7 @@ class Prepared:
                 if path.name.startswith(TEMPORARY):
                     is_left = path.stat().st_mtime < time.time() - _LEFT_SECONDS
                 elif is_axes_file(path.name) and path.name not in used:
-                    is_left = path.name.startswith(own) or not _tells_of(path, listed)
+                    is_left = path.name.startswith(own) or not tells_of(path, listed)
                 else:
                     is_left = False
                 if is_left:
@@ -212,11 +211,3 @@ def _groups(loose: Sequence[int], entries: Sequence[SegmentEntry]) -> Iterator[l
             group = []
     if group:
         yield group
-
-
-def _tells_of(path: Path, listed: set[str]) -> bool:
-    try:
-        names = plain.load(path).get("segments")
-    except (IndexFolderError, OSError):
-        return False
-    return isinstance(names, list) and any(type(name) is str and name in listed for name in names)

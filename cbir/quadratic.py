@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,10 +29,28 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def one_thread() -> AbstractContextManager[object]:
+_lock = Lock()
+_within: list[Any] = []
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Keep linear algebra to one thread within: for matrices this small more gain nothing, and wait for one another
-    many times as long as they work when the other cores are busy."""
-    return cast(AbstractContextManager[object], _libraries().limit(limits=1, user_api="blas"))
+    many times as long as they work when the other cores are busy.
+
+    It holds for the process, from the first of its threads that comes in to the last that leaves.
+    """
+    with _lock:
+        # The first notes what there was; the others but count.
+        _within.append(None if _within else _libraries().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _lock:
+            if len(_within) > 1:
+                _within.pop()
+            else:
+                _within.pop().restore_original_limits()
 
 
 class QuadraticForm:

@@ -27,6 +27,8 @@ class Scope:
     def __post_init__(self) -> None:
         if not self.within >= 0:
             raise ValueError(f"within is a distance of 0 or more, not {self.within}")
+        if isinstance(self.below, str) or isinstance(self.excluded, str):
+            raise ValueError("below and excluded are tuples of paths")
         if self.offset < 0:
             raise ValueError(f"offset is a number of 0 or more, not {self.offset}")
         if self.distinct is not None and not 0 <= self.distinct < math.inf:

@@ -151,15 +151,17 @@ def nearest_rows_of_many(
     *,
     within: float = math.inf,
     allowed: Mask | None = None,
-    jobs: int | None = None,
+    jobs: int = 1,
 ) -> list[Found]:
-    """The same for many queries, (q, blocks * k), on `jobs` threads, one per core unless told.
+    """The same for many queries, (q, blocks * k), on `jobs` threads.
 
     The axes are read once for a group of queries, as one matrix product.
     """
 
+    size = max(1, min(_GROUP, -(-len(queries) // jobs)))
+
     def answer(start: int) -> list[Found]:
-        group = queries[start : start + _GROUP]
+        group = queries[start : start + size]
         searches = [_Search(space, collection, query, limit, within, allowed, None) for query in group]
         for search in searches:
             search.begin()
@@ -170,7 +172,7 @@ def nearest_rows_of_many(
         return [search.found() for search in searches]
 
     with one_thread(), ThreadPoolExecutor(jobs) as pool:
-        return [one for some in pool.map(answer, range(0, len(queries), _GROUP)) for one in some]
+        return [one for some in pool.map(answer, range(0, len(queries), size)) for one in some]
 
 
 def _scan_together(axes: Axes, asked: Sequence[tuple[_View, F32, float]]) -> list[tuple[Rows, Rows, F32]]:
@@ -299,7 +301,7 @@ class _Search:
         return distances
 
     def _tighten(self, distances: F64) -> None:
-        """No hit is further than the `limit`-th of any photos."""
+        """No hit is further than the `limit`-th of any photos that may be found, each told once."""
         if len(distances) >= self.limit:
             self.bound = min(self.bound, float(np.partition(distances, self.limit - 1)[self.limit - 1]))
 
@@ -346,6 +348,9 @@ class _Search:
         owner = np.repeat(np.arange(len(self.boxes)), [len(boxes) for boxes in self.boxes])
         leaf = np.concatenate([np.arange(len(boxes)) for boxes in self.boxes])
         near = np.concatenate(self.boxes)
+        if 2 * self.limit >= LEAF * len(near):
+            # Most photos are compared in full anyway.
+            return
         number = min(len(near), _PROBED + 2 * self.limit // LEAF)
         while True:
             chosen = np.argpartition(near, number - 1)[:number]

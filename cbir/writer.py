@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cbir.axes_file import tells_of
 from cbir.color import U8
 from cbir.describe import Described
 from cbir.errors import PictureError
@@ -291,7 +292,7 @@ def remove_unlisted(folder: Path) -> None:
     """Remove the index's files that its last commit does not name. Readers keep what they mapped."""
     listed = Manifest.load(folder).files if (folder / FILE_NAME).exists() else set()
     for path in folder.iterdir():
-        if is_axes_file(path.name) and listed:
+        if is_axes_file(path.name) and tells_of(path, listed):
             # They are removed when others have been made, see `cbir.prepare`.
             continue
         if is_own_file(path.name) and path.name not in listed and path.name != LOCK_NAME:

@@ -120,7 +120,10 @@ NONSENSE: dict[str, Callable[[Values], Values]] = {
     "segments that are no list": with_value("segments", lambda names: 7),
     "no axes at all": with_value("leading", lambda leading: leading[:0]),
     "half a leaf": with_value("leading", lambda leading: leading[:-1]),
-    "less than the length": with_value("leading", lambda leading: leading[:12]),
+    "less than no leading axes": lambda values: values | {
+        "leading": values["leading"][:12], "basis": values["basis"][:, :-5],
+        "lowest": values["lowest"][:1], "highest": values["highest"][:1],
+    },
     "leaves of another size": with_value("leading", lambda leading: leading[:, :4]),
     "leaves in double precision": with_value("leading", lambda leading: leading.astype(np.float64)),
     "order out of range": with_value("order", changed(3, 90)),

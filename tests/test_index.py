@@ -691,7 +691,6 @@ def test_many_descriptors_find_the_rows_that_each_finds(small: None, tmp_path: P
         assert [(index.path(one), distance) for one, distance in zip(rows, distances, strict=True)] == wanted_hits
 
 
-@pytest.mark.xfail(strict=True, reason="only some of them are refused")
 @pytest.mark.parametrize(
     "change",
     [
@@ -712,7 +711,6 @@ def test_what_is_no_descriptor_of_the_index_is_refused(
         index.nearest_many(wrong[None])
 
 
-@pytest.mark.xfail(strict=True, reason="0 divides by zero")
 @pytest.mark.parametrize("limit", [0, -1])
 def test_no_rows_at_all_cannot_be_asked_for(small: None, tmp_path: Path, limit: int) -> None:
     index = made_up(tmp_path / "index")
@@ -722,7 +720,6 @@ def test_no_rows_at_all_cannot_be_asked_for(small: None, tmp_path: Path, limit: 
         index.nearest_many(index.codes(0)[None], limit)
 
 
-@pytest.mark.xfail(strict=True, reason="0 and 33 are taken, -1 fails in the middle")
 @pytest.mark.parametrize("leading", [0, -1, 33])
 def test_a_number_of_leading_axes_out_of_range_is_refused(small: None, tmp_path: Path, leading: int) -> None:
     with pytest.raises(ValueError, match="leading"):

@@ -214,7 +214,6 @@ def test_distinct_hits_are_the_firsts_of_a_plain_greedy_grouping(made: Index, me
         assert [hit.rank for hit in page] == list(range(offset + 1, offset + 1 + len(page)))
 
 
-@pytest.mark.xfail(strict=True, reason="it stands for those that happen to be looked at")
 @pytest.mark.parametrize("reach", [0.0, 0.9, 1.2])
 def test_a_distinct_hit_stands_for_all_that_come_before_another_hit_would(made: Index, reach: float) -> None:
     ranking = everything(made)

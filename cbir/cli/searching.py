@@ -15,16 +15,16 @@ from cbir.cli.places import find_index
 from cbir.cli.shell import SKIPPED, is_terminal, quoted_path, tell
 from cbir.cli.show import columns, stage_bar
 from cbir.errors import REPAIR, CbirError
-from cbir.find import Skipped, absolute
+from cbir.find import Skipped
 from cbir.index import Index
 from cbir.metric import Metric
 from cbir.prepare import StageProgress
 from cbir.scope import Scope
 from cbir.search import Stage
 
-# Queries that are answered before their hits are printed: enough to keep all cores busy, few enough that the first hits
-# come soon, and that any number of queries needs little memory.
-_TOGETHER = 256
+# Queries that are answered before their hits are printed, and about how many hits these have at most: enough to keep
+# all cores busy, few enough that the first hits come soon, and that any number of queries needs little memory.
+_TOGETHER, _HITS_TOGETHER = 256, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,8 @@ def prepare(index: Index, metric: Metric, leading: int | None = None) -> None:
 
 def _refuse_missing(index: Index, queries: Sequence[str]) -> None:
     for query in queries:
-        if os.path.exists(query) or index.photos.row_of(absolute(query)) is not None:
-            continue
-        if not index.photos.rows_ending_in(query):
-            raise FileNotFoundError(f"{query}: no such file, nor a photo in {index.folder}")
+        if not os.path.exists(query):
+            index.find(query)
 
 
 def _tell_what_failed(asked: Asked, skipped: Sequence[Skipped], inexact: Sequence[str]) -> None:
@@ -117,8 +115,9 @@ def _single(index: Index, asked: Asked) -> Iterator[Answer]:
 
 
 def _many(index: Index, asked: Asked, skipped: list[Skipped], progress: StageProgress | None) -> Iterator[Answer]:
-    for start in range(0, len(asked.queries), _TOGETHER):
-        queries = asked.queries[start : start + _TOGETHER]
+    together = max(1, min(_TOGETHER, _HITS_TOGETHER // (asked.scope.offset + asked.limit)))
+    for start in range(0, len(asked.queries), together):
+        queries = asked.queries[start : start + together]
         if progress:
             progress("queries", start, len(asked.queries))
         unread: list[Skipped] = []
