@@ -299,7 +299,10 @@ class Index:
         jobs: int | None = None,
         skipped: list[Skipped] | None = None,
     ) -> list[list[Hit]]:
-        """The hits of each of many queries, as `search` finds them, on `jobs` threads, one per core by default.
+        """The hits of each of many queries, as `search` finds them.
+
+        Query files are described on `jobs` threads, one per core by default. The search reads the index once for many
+        of them together, on one thread unless `jobs` says otherwise: on two cores two were no faster.
 
         A query file that cannot be read raises, or is told to `skipped`, if that is given, and has no hits.
         """
@@ -341,7 +344,7 @@ class Index:
             last + (not scope.itself),
             within=scope.within,
             allowed=self._allowed(scope),
-            jobs=jobs or cores(),
+            jobs=jobs or 1,
         )
         ranked = [self._in_order(one, rows, scope) for one, rows in zip(questions, found, strict=True)]
         return [one[scope.offset : last] for one in ranked]
@@ -356,10 +359,10 @@ class Index:
     def nearest_many(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, jobs: int | None = None
     ) -> list[Found]:
-        """The same of many descriptors, (q, blocks * k), on `jobs` threads, one per core by default."""
+        """The same of many descriptors, (q, blocks * k), on `jobs` threads, one by default; see `search_many`."""
         codes, limit = self._descriptors(codes, 2), self._last(limit, EVERYTHING)
         space, prepared = self._ready(metric)
-        found = nearest_rows_of_many(space, prepared.collection, codes, limit, jobs=jobs or cores())
+        found = nearest_rows_of_many(space, prepared.collection, codes, limit, jobs=jobs or 1)
         ranked = [
             self._in_order(_Question(query, metric), one)[:limit] for query, one in zip(codes, found, strict=True)
         ]

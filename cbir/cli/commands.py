@@ -303,7 +303,12 @@ def search(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Queries that are answered at a time; one per core by default."),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Threads for many queries; by default one per core describes them, and one searches.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any query had to be skipped.")] = False,
 ) -> None:
