@@ -399,3 +399,18 @@ def test_a_vector_is_seen_by_its_coordinates_and_the_lengths_of_what_lies_behind
     np.testing.assert_allclose(target.turned[[1, 11, 100]], [3, 4, 12])
     np.testing.assert_allclose(target.rests, [math.hypot(4, 12), 12, 0], atol=1e-6)
     assert turn(axes, axes.mean).rests == (0, 0, 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_axes_in_the_span_of_a_sample_are_at_right_angles_and_bound_distances_too(n, monkeypatch):
+    monkeypatch.setattr(axes_module, "_MANY_DIMENSIONS", 0)
+    rng = np.random.default_rng(n)
+    space, codes = space_over(12, SPATIAL, DEFAULT, rng), random_codes(n, 12, SPATIAL, rng)
+    axes = axes_of(space, codes)
+    assert axes.basis.shape[1] < n < space.dimensions
+    np.testing.assert_allclose(axes.basis.T @ axes.basis, np.eye(axes.basis.shape[1]), atol=1e-9)
+    for query in random_codes(20, 12, SPATIAL, rng):
+        view = _View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
+        places, scores = view.scan(np.arange(len(axes.leading)), -math.inf)
+        for row, score in zip(axes.order[places], scores, strict=True):
+            assert score >= view.least_score(space.distance(codes[row], query))

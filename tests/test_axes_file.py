@@ -147,6 +147,8 @@ NONSENSE: dict[str, Callable[[Values], Values]] = {
     "a step of nothing": with_value("step_0", lambda step: 0.0),
     "a negative step": with_value("step_0", lambda step: -step),
     "a low that is text": with_value("low_0", lambda low: "low"),
+    "an error that overflows when it is squared": with_value("error", lambda error: 1e200),
+    "a step that overflows when it is squared": with_value("step_0", lambda step: 1e200),
     "an error that is none": with_value("error", lambda error: float("inf")),
     "a negative error": with_value("error", lambda error: -1.0),
     "a reach that is whole": with_value("reach", lambda reach: 1),

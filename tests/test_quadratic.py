@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.color import deltaE_ciede2000, rgb2lab
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from cbir.color import lab_of_bytes
 from cbir.errors import MetricError, NotPositiveSemidefiniteError
-from cbir.quadratic import QuadraticForm
+from cbir.quadratic import QuadraticForm, one_thread
 from cbir.similarity import SIMILARITIES, color_distances, gaussian, laplacian, linear
 
 deterministic = settings(derandomize=True, deadline=None, max_examples=40)
@@ -22,7 +22,7 @@ EPS = np.finfo(np.float64).eps
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def on_one_thread():
     """On a busy machine, two threads wait for each other a hundred times longer than these small products take."""
     with threadpool_limits(1):
         yield
@@ -341,3 +341,19 @@ def test_the_matrix_given_is_copied():
     form = QuadraticForm(A)
     A[:] = 7
     assert form.distance([1, 0], [0, 1]) == pytest.approx(math.sqrt(2))
+
+
+def blas_threads() -> set[int]:
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+
+def test_after_the_last_of_overlapping_threads_linear_algebra_has_the_threads_it_had():
+    with threadpool_limits(2, user_api="blas"):
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        assert blas_threads() == {1}
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}

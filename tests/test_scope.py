@@ -273,3 +273,10 @@ def test_in_an_index_without_photos_nothing_is_found(tmp_path: Path) -> None:
             assert empty.search(query, limit, scope=scope) == []
             assert empty.search_many([query, query], limit, scope=scope) == [[], []]
             assert empty.verify(query, [], limit, scope=scope) == (0, 0)
+
+
+def test_a_place_that_is_not_in_a_tuple_is_refused() -> None:
+    # It would be taken for places of one letter each.
+    for wrong in ({"below": "photos"}, {"excluded": "photos"}):
+        with pytest.raises(ValueError, match="tuples"):
+            Scope(**wrong)  # type: ignore[arg-type]

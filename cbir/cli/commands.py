@@ -274,8 +274,8 @@ def search(
             "--distinct",
             metavar="D",
             callback=_distance,
-            help="Put photos together that are at a distance of D at most from one another, and show the nearest of "
-            "them; 0.3 does so with copies.",
+            help="Put photos together with the nearest one that they are at a distance of D at most from, and show "
+            "that; 0.3 does so with copies.",
         ),
     ] = None,
     format: Annotated[HitFormat, typer.Option(help="How to print the hits.")] = HitFormat.table,
