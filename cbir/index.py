@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +29,11 @@ from cbir.parallel import cores
 from cbir.photos import Photos
 from cbir.prepare import Prepared, StageProgress, key_of
 from cbir.quadratic import one_thread
-from cbir.rerank import POOL, second_pass
+from cbir.ranking import Hit as Hit
+from cbir.ranking import Question, Ranking, Told, as_found, compared, last_rank, told_for_all
+from cbir.ranking import Verified as Verified
 from cbir.scope import EVERYTHING, Scope
-from cbir.search import Descriptors, Found, Mask, Stage, nearest_rows, nearest_rows_of_many, plain_nearest_rows
+from cbir.search import Found, Mask, Stage
 from cbir.segment import Segment
 from cbir.space import Space
 
@@ -40,49 +42,6 @@ if TYPE_CHECKING:
 
 # Photos whose descriptors are read at a time.
 _BLOCK = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Hit:
-    """One found photo: its rank from 1, its absolute path, its distance, and its histogram, (k,) float64 shares.
-
-    `alike` are the paths of the photos that it stands for, if a search puts such together that are nearly the same.
-    """
-
-    rank: int
-    path: str
-    distance: float
-    amounts: F64
-    alike: tuple[str, ...] = ()
-
-
-class Verified(NamedTuple):
-    """How many hits are as the plain form finds them, of how many that it finds."""
-
-    same: int
-    of: int
-
-
-class _Question(NamedTuple):
-    """A query: its descriptor, by which metric it is compared, which photo of the index it is, if it is one that has
-    not changed, and which photo has its path."""
-
-    codes: U8
-    metric: Metric
-    itself: int | None = None
-    by_path: int | None = None
-
-
-class _Told(NamedTuple):
-    """A row with its distance, and the rows that it stands for."""
-
-    row: int
-    distance: float
-    others: tuple[int, ...] = ()
-
-
-# Makes a ranking of so many photos, or of all that there are.
-_Ranking = Callable[[int], list[_Told]]
 
 
 @dataclass(frozen=True)
@@ -279,14 +238,8 @@ class Index:
         metric that asks for what the index's descriptor does not tell, ValueError for a scope out of range.
         """
         question = self._question(query, metric)
-        ranking = self._ranking(question, scope, rerank, stages, self._allowed(scope))
-        return self._hits(self._told(question, limit, scope, ranking), scope)
-
-    def _hits(self, told: list[_Told], scope: Scope) -> list[Hit]:
-        return [
-            Hit(rank, self.path(one.row), one.distance, self.amounts(one.row), tuple(map(self.path, one.others)))
-            for rank, one in enumerate(told, start=scope.offset + 1)
-        ]
+        ranking = self._ranking(question.metric, scope, self._allowed(scope))
+        return self._hits(ranking.told(question, limit, rerank=rerank, stages=stages), scope)
 
     def search_many(
         self,
@@ -306,8 +259,8 @@ class Index:
 
         A query file that cannot be read raises, or is told to `skipped`, if that is given, and has no hits.
         """
-        self._last(limit, scope)
-        self._allowed(scope)
+        last_rank(limit, scope, len(self))
+        allowed = self._allowed(scope)
         with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
             asked = list(pool.map(lambda query: self._question_or_error(query, metric), queries))
         for one in asked:
@@ -316,57 +269,23 @@ class Index:
                     raise one
                 skipped.append(Skipped(one.path, one.reason))
         questions = [one for one in asked if not isinstance(one, PictureError)]
-        found = iter(self._found_for_all(questions, limit, scope, rerank, jobs))
+        rankings = {metric: self._ranking(metric, scope, allowed) for metric in {one.metric for one in questions}}
+        found = iter(told_for_all(questions, rankings, limit, rerank, jobs))
         return [[] if isinstance(one, PictureError) else self._hits(next(found), scope) for one in asked]
-
-    def _question_or_error(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> _Question | PictureError:
-        try:
-            return self._question(query, metric)
-        except PictureError as error:
-            return error
-
-    def _found_for_all(
-        self, questions: list[_Question], limit: int, scope: Scope, rerank: bool, jobs: int | None
-    ) -> list[list[_Told]]:
-        """What is told for each question."""
-        if rerank or scope.distinct is not None or len({one.metric for one in questions}) != 1:
-            with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
-                allowed = self._allowed(scope)
-                rankings = [self._ranking(one, scope, rerank, None, allowed) for one in questions]
-                told = pool.map(lambda one, ranking: self._told(one, limit, scope, ranking), questions, rankings)
-                return list(told)
-        space, prepared = self._ready(questions[0].metric)
-        last = self._last(limit, scope)
-        found = nearest_rows_of_many(
-            space,
-            prepared.collection,
-            np.array([one.codes for one in questions]),
-            last + (not scope.itself),
-            within=scope.within,
-            allowed=self._allowed(scope),
-            jobs=jobs or 1,
-        )
-        ranked = [self._in_order(one, rows, scope) for one, rows in zip(questions, found, strict=True)]
-        return [one[scope.offset : last] for one in ranked]
 
     def nearest(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, stages: list[Stage] | None = None
     ) -> Found:
         """The `limit` rows nearest to a descriptor, (blocks * k,) uint8, with distances, as `search` ranks them."""
-        question = _Question(self._descriptors(codes, 1), metric)
-        return _as_found(self._ranking(question, EVERYTHING, False, stages, None)(self._last(limit, EVERYTHING)))
+        question = Question(self._descriptors(codes, 1), metric)
+        return as_found(self._ranking(metric).told(question, limit, stages=stages))
 
     def nearest_many(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, jobs: int | None = None
     ) -> list[Found]:
         """The same of many descriptors, (q, blocks * k), on `jobs` threads, one by default; see `search_many`."""
-        codes, limit = self._descriptors(codes, 2), self._last(limit, EVERYTHING)
-        space, prepared = self._ready(metric)
-        found = nearest_rows_of_many(space, prepared.collection, codes, limit, jobs=jobs or 1)
-        ranked = [
-            self._in_order(_Question(query, metric), one)[:limit] for query, one in zip(codes, found, strict=True)
-        ]
-        return [_as_found(one) for one in ranked]
+        questions = [Question(one, metric) for one in self._descriptors(codes, 2)]
+        return list(map(as_found, self._ranking(metric).told_of_many(questions, limit, jobs or 1)))
 
     def verify(
         self,
@@ -381,69 +300,39 @@ class Index:
         """Compare the query with every photo by the plain form, and the hits of a search, which was not to rank them
         anew, with what that finds: the same photos in the same order, at the same distances to the last bit."""
         question = self._question(query, metric)
+        tell = None if progress is None else lambda done: progress("verified", done, len(self))
+        # Axes have no say in it, so none are made for it.
+        collection = self._prepared_for(question.metric).collection
+        ranking = Ranking(self.photos, self.space(question.metric), collection, scope, self._allowed(scope))
+        wanted = ranking.told_plainly(question, limit, tell)
+        return compared(hits, self._hits(wanted, scope))
 
-        def plainly(limit: int) -> list[_Told]:
-            found = plain_nearest_rows(
-                self.space(question.metric),
-                Descriptors([segment.codes for segment in self._segments]),
-                question.codes,
-                limit + (not scope.itself),
-                within=scope.within,
-                allowed=self._allowed(scope),
-                progress=None if progress is None else lambda done: progress("verified", done, len(self)),
-            )
-            return self._in_order(question, found, scope)[:limit]
+    def _hits(self, told: Sequence[Told], scope: Scope) -> list[Hit]:
+        return [
+            Hit(rank, self.path(one.row), one.distance, self.amounts(one.row), tuple(map(self.path, one.others)))
+            for rank, one in enumerate(told, start=scope.offset + 1)
+        ]
 
-        wanted = self._told(question, limit, scope, plainly)
-        expected = [(hit, one) for hit, one in zip(hits, self._hits(wanted, scope), strict=False)]
-        same = sum((hit.path, hit.distance, hit.alike) == (one.path, one.distance, one.alike) for hit, one in expected)
-        if len(hits) == len(wanted):
-            return Verified(same, len(wanted))
-        return Verified(min(same, len(wanted) - 1), len(wanted)) if wanted else Verified(0, len(hits))
-
-    def _question(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> _Question:
+    def _question(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> Question:
         if isinstance(query, (str, os.PathLike)):
             # A metric that cannot be used is said before a picture is read.
             self.space(metric)
             codes, itself = self._codes_of_query(os.fspath(query))
-            return _Question(codes, metric, itself, self.photos.row_of(absolute(query)) if itself is None else itself)
-        return _Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
+            return Question(codes, metric, itself, self.photos.row_of(absolute(query)) if itself is None else itself)
+        return Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
 
-    def _ranking(
-        self, question: _Question, scope: Scope, rerank: bool, stages: list[Stage] | None, allowed: Mask | None
-    ) -> _Ranking:
-        """How photos are ranked for a question, of those that are allowed."""
-        space, prepared = self._ready(question.metric)
+    def _question_or_error(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> Question | PictureError:
+        try:
+            return self._question(query, metric)
+        except PictureError as error:
+            return error
 
-        def nearest(limit: int) -> list[_Told]:
-            found = nearest_rows(
-                space,
-                prepared.collection,
-                question.codes,
-                limit + (not scope.itself),
-                within=scope.within,
-                allowed=allowed,
-                stages=stages,
-            )
-            return self._in_order(question, found, scope)[:limit]
-
-        def ranked_again(limit: int) -> list[_Told]:
-            # The query itself is no hit of the second pass's.
-            first = nearest(max(limit, POOL + (question.itself is not None)))
-            own = [one for one in first if one.row == question.itself]
-            others = [one for one in first if one.row != question.itself]
-            return [*own, *self._second_pass(space, question.codes, others)][:limit]
-
-        return ranked_again if rerank else nearest
-
-    def _in_order(self, question: _Question, found: Found, scope: Scope = EVERYTHING) -> list[_Told]:
-        """Nearest first; those at one distance by path, but the query itself before its copies, or not at all."""
-
-        def key(one: _Told) -> tuple[float, bool, bytes]:
-            return one.distance, one.row != question.itself, os.fsencode(self.path(one.row))
-
-        ranked = sorted(map(_Told, found.rows.tolist(), found.distances.tolist()), key=key)
-        return ranked if scope.itself else [one for one in ranked if one.row != question.by_path]
+    def _ranking(self, metric: Metric, scope: Scope = EVERYTHING, allowed: Mask | None = None) -> Ranking:
+        """Ranks by a metric, with axes, if they can be kept."""
+        prepared = self._prepared_for(metric)
+        if prepared.is_due() and os.access(self.folder, os.W_OK):
+            prepared.make()
+        return Ranking(self.photos, prepared.space, prepared.collection, scope, allowed)
 
     def _allowed(self, scope: Scope) -> Mask | None:
         """Which photos may be found, (n,) bool, or None for all. Raises CbirError for a place without photos."""
@@ -451,62 +340,6 @@ class Index:
             if not self.photos.has(place):
                 raise CbirError(f"{place}: no photo of {self.folder} is, or lies below it")
         return self.photos.mask(scope.below or None, scope.excluded)
-
-    def _last(self, limit: int, scope: Scope) -> int:
-        """Up to which rank photos are told."""
-        if limit < 1:
-            raise ValueError(f"limit is a number above 0, not {limit}")
-        return min(scope.offset + limit, max(len(self), 1))
-
-    def _told(self, question: _Question, limit: int, scope: Scope, ranking: _Ranking) -> list[_Told]:
-        """Those of a ranking that are told."""
-        last = self._last(limit, scope)
-        if scope.offset >= last:
-            return []
-        if scope.distinct is None:
-            return ranking(last)[scope.offset :]
-        looked_at = 2 * last
-        while True:
-            ranked = ranking(looked_at)
-            groups, is_whole = self._grouped(self.space(question.metric), ranked, scope.distinct, last)
-            if is_whole or len(ranked) < looked_at:
-                return groups[scope.offset :]
-            looked_at *= 4
-
-    def _grouped(self, space: Space, ranked: list[_Told], reach: float, most: int) -> tuple[list[_Told], bool]:
-        """The first `most` groups of a ranking: what is within `reach` of the first of an earlier group joins it.
-
-        Whether the ranking goes on to the first of a further group is told too: up to there the groups are whole.
-        """
-        if not ranked:
-            return [], False
-        firsts: list[_Told] = []
-        others: list[list[int]] = []
-        is_whole = False
-        prepared = np.empty((min(most, len(ranked)), *space.prepare(self.codes(ranked[0].row)).shape))
-        for one in ranked:
-            own = space.prepare(self.codes(one.row)[None])[0]
-            near = np.flatnonzero(space.prepared_distances(prepared[: len(firsts)], own) <= reach)
-            if len(near):
-                others[near[0]].append(one.row)
-            elif len(firsts) == most:
-                is_whole = True
-                break
-            else:
-                prepared[len(firsts)] = own
-                firsts.append(one)
-                others.append([])
-        told = [_Told(one.row, one.distance, tuple(rows)) for one, rows in zip(firsts, others, strict=True)]
-        return told, is_whole
-
-    def _second_pass(self, space: Space, query: U8, hits: list[_Told]) -> list[_Told]:
-        pool = hits[:POOL]
-        if not pool:
-            return hits
-        with one_thread():
-            vectors = space.embed(np.stack([self.codes(one.row) for one in pool]))
-            order = second_pass(space.embed(query), vectors)
-        return [*(pool[i] for i in order), *hits[POOL:]]
 
     def unread(self) -> list[Skipped]:
         """The pictures that could not be read, and why."""
@@ -549,13 +382,6 @@ class Index:
             self._prepared.setdefault(metric, made)
         return self._prepared[metric]
 
-    def _ready(self, metric: Metric) -> tuple[Space, Prepared]:
-        """What a search by a metric needs."""
-        prepared = self._prepared_for(metric)
-        if prepared.is_due() and os.access(self.folder, os.W_OK):
-            prepared.make()
-        return prepared.space, prepared
-
     def _codes_of_query(self, query: str) -> tuple[U8, int | None]:
         """The descriptor of a query by name, and its row if it is a photo of this index that has not changed."""
         path = absolute(query)
@@ -594,10 +420,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _as_found(told: list[_Told]) -> Found:
-    return Found(np.array([one.row for one in told], np.intp), np.array([one.distance for one in told], np.float64))
 
 
 @lru_cache(maxsize=8)

@@ -72,7 +72,6 @@ class Report:
     palette: Palette
     colors: int
     learnt_photos: int
-    bytes: int
     seconds: float
 
     @property
@@ -143,7 +142,6 @@ def build_index(
             raise IndexingInterruptedError(target, writer.commit_quickly()) from error
         if ordered is not None:
             writer.finish(ordered)
-        size = sum(file.stat().st_size for file in target.iterdir() if file.name != LOCK_NAME)
     unread = [*_kept_unread(plan, tops), *run.failed]
     return Report(
         folder=target,
@@ -158,7 +156,6 @@ def build_index(
         palette=learnt.palette,
         colors=colors,
         learnt_photos=learnt.photos,
-        bytes=size,
         seconds=time.perf_counter() - started,
     )
 

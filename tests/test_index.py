@@ -729,7 +729,7 @@ def test_a_number_of_leading_axes_out_of_range_is_refused(small: None, tmp_path:
 def test_a_second_pass_goes_on_from_page_to_page_and_only_over_what_may_be_found(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cbir.index.POOL", 30)
+    monkeypatch.setattr("cbir.ranking.POOL", 30)
     index = made_up(tmp_path / "index")
     query = index.path(7)
     for bounds in ({}, {"itself": False}, {"excluded": ("/photos/2",)}, {"within": 1.4}):
@@ -776,6 +776,18 @@ def test_a_verification_tells_how_many_hits_are_as_the_plain_form_finds_them(
     seen: list[tuple[str, int, int]] = []
     assert index.verify(query, tell(hits), progress=lambda *what: seen.append(what)) == (same, 10)
     assert seen[-1] == ("verified", 104, 104) and [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
+def test_a_verification_of_hits_that_stand_for_most_photos_compares_each_photo_once(
+    small: None, tmp_path: Path
+) -> None:
+    index = made_up(tmp_path / "index")
+    query, scope = index.path(3), Scope(distinct=2.0)
+    hits = index.search(query, 1, scope=scope)
+    assert len(hits[0].alike) > 50
+    seen: list[tuple[str, int, int]] = []
+    assert index.verify(query, hits, 1, scope=scope, progress=lambda *what: seen.append(what)) == (1, 1)
+    assert seen == [("verified", 104, 104)]
 
 
 def test_a_verification_of_hits_where_there_are_none_is_not_what_it_finds(small: None, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from typer.testing import Result
 import cbir
 from cbir.axes_file import load_axes, save_axes
 from cbir.cli import searching
+from cbir.cli.show import size
 from cbir.index import Index
 from cbir.search import Stage
 
@@ -429,6 +430,15 @@ def test_whatever_is_wrong_with_a_hit_is_seen(
     result = run("search", TOMATO, "-n", 4, "--verify")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"cbir: not exact: {2 if wrong == 'order' else 3} of 4; ")
+
+
+def test_an_index_is_as_large_as_it_says_with_its_axes(
+    tmp_path: Path, photos: Path, run: Run, axes_at_once: None
+) -> None:
+    first = succeeded(run("index", "photos", "-k", 16)).stdout.splitlines()[0]
+    assert axes_files(tmp_path)
+    files = (tmp_path / "indexes" / "photos").iterdir()
+    assert first == f"indexes/photos: 10 photos, {size(sum(file.stat().st_size for file in files))}"
 
 
 def test_axes_that_cannot_be_read_are_made_anew_and_the_hits_are_exact(

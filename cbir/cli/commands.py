@@ -220,9 +220,11 @@ def index(
             f"{place}: the palette was learnt from {report.learnt_photos} of {report.photos} photos; "
             "--rebuild learns it from all"
         )
+    made = Index.open(place)
+    prepare(made, DEFAULT)
     decoded = report.added + report.changed
     rate = f" ({decoded / report.seconds:,.0f} a second)" if decoded else ""
-    typer.echo(f"{printable(str(place))}: {report.photos:,} photos, {size(report.bytes)}")
+    typer.echo(f"{printable(str(place))}: {report.photos:,} photos, {size(made.info().bytes)}")
     typer.echo(
         f"{report.added:,} added, {report.changed:,} changed, {report.moved:,} moved, {report.dropped:,} dropped "
         f"in {report.seconds:.1f} s{rate}"
@@ -235,7 +237,6 @@ def index(
         f"palette of {len(palette)} colours, colour error {palette.mean_error:.1f} on average, "
         f"95 % below {palette.p95_error:.1f} (Delta E 1976)"
     )
-    prepare(Index.open(place), DEFAULT)
     if strict and report.skipped:
         raise typer.Exit(SKIPPED)
 
