@@ -254,8 +254,7 @@ class Index:
     ) -> list[list[Hit]]:
         """The hits of each of many queries, as `search` finds them.
 
-        Query files are described on `jobs` threads, one per core by default. The search reads the index once for many
-        of them together, on one thread unless `jobs` says otherwise: on two cores two were no faster.
+        On `jobs` threads, one per core by default; the search reads the index once for many of them together.
 
         A query file that cannot be read raises, or is told to `skipped`, if that is given, and has no hits.
         """
@@ -283,9 +282,9 @@ class Index:
     def nearest_many(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, jobs: int | None = None
     ) -> list[Found]:
-        """The same of many descriptors, (q, blocks * k), on `jobs` threads, one by default; see `search_many`."""
+        """The same of many descriptors, (q, blocks * k), on `jobs` threads, one per core by default."""
         questions = [Question(one, metric) for one in self._descriptors(codes, 2)]
-        return list(map(as_found, self._ranking(metric).told_of_many(questions, limit, jobs or 1)))
+        return list(map(as_found, self._ranking(metric).told_of_many(questions, limit, jobs or cores())))
 
     def verify(
         self,

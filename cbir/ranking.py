@@ -213,12 +213,12 @@ class Ranking:
 def told_for_all(
     questions: Sequence[Question], rankings: Mapping[Metric, Ranking], limit: int, rerank: bool, jobs: int | None
 ) -> list[list[Told]]:
-    """What is told for each question by the ranking of its metric: by one search for all, on one thread unless `jobs`
-    says otherwise, or where that cannot be, by a search for each, on one thread per core."""
+    """What is told for each question by the ranking of its metric: by one search for all, or where that cannot
+    be, by a search for each; on `jobs` threads, one per core by default."""
     if len(rankings) == 1 and not rerank:
         (ranking,) = rankings.values()
         if ranking.scope.distinct is None:
-            return ranking.told_of_many(questions, limit, jobs or 1)
+            return ranking.told_of_many(questions, limit, jobs or cores())
     with one_thread(), ThreadPoolExecutor(jobs or cores()) as pool:
         return list(pool.map(lambda one: rankings[one.metric].told(one, limit, rerank=rerank), questions))
 

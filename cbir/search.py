@@ -17,6 +17,7 @@ from cbir.axes import LEAF, Axes, Coarse, Target, box_sides, turn
 from cbir.color import F32, F64, U8
 from cbir.quadratic import one_thread
 from cbir.space import Mapped, Space
+from cbir.threads import short_turns
 
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -171,7 +172,7 @@ def nearest_rows_of_many(
                 search.refine(part, search.views[i], leaves, places, scores)
         return [search.found() for search in searches]
 
-    with one_thread(), ThreadPoolExecutor(jobs) as pool:
+    with one_thread(), short_turns(), ThreadPoolExecutor(jobs) as pool:
         return [one for some in pool.map(answer, range(0, len(queries), size)) for one in some]
 
 

@@ -308,7 +308,7 @@ def search(
             "--jobs",
             "-j",
             min=1,
-            help="Threads for many queries; by default one per core describes them, and one searches.",
+            help="Threads for many queries; one per core by default.",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any query had to be skipped.")] = False,
