@@ -1,16 +1,19 @@
-"""Palette files: GIMP (.gpl), Adobe Swatch Exchange (.ase), CSS custom properties (.css) and JSON."""
+"""Palette files: GIMP (.gpl), Adobe (.ase, .aco), CSS custom properties (.css), JSON, lists of hex (.txt, .hex)."""
 
 from __future__ import annotations
 
+import colorsys
 import json
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from cbir.color import U8, bytes_of_lab, hex_of_bytes, lab_of_bytes
+from cbir.color import F64, U8, bytes_of_lab, hex_of_bytes, lab_of_bytes
+from cbir.color_name import ColorError, css_color, lab_of_d50
 from cbir.errors import PaletteError
 from cbir.histogram import Swatch
 from cbir.palette import MAX_COLORS
@@ -64,6 +67,19 @@ def to_ase(swatches: Sequence[Swatch], name: str) -> bytes:
     return struct.pack(">4sHHI", b"ASEF", 1, 0, len(blocks)) + b"".join(blocks)
 
 
+def to_aco(swatches: Sequence[Swatch], name: str) -> bytes:
+    """Photoshop's colour swatches, version 1 and then, as Photoshop 7 and later do, version 2 with their hex values.
+
+    After Adobe Photoshop File Formats Specification (2019), "Color swatches"; the file has no place for `name`.
+    """
+    colors = [struct.pack(">5H", _ACO_RGB, *(257 * s.srgb.astype(int)).tolist(), 0) for s in swatches]
+    names = [(hex_of_bytes(s.srgb) + "\0").encode("utf-16-be") for s in swatches]
+    named = [color + struct.pack(">I", len(text) // 2) + text for color, text in zip(colors, names, strict=True)]
+    versions = [struct.pack(">2H", i, len(swatches)) + b"".join(each) for i, each in ((1, colors), (2, named))]
+    return b"".join(versions)
+
+
+_ACO_RGB, _ACO_HSB, _ACO_CMYK, _ACO_LAB, _ACO_GRAY = 0, 1, 2, 7, 8
 _ASE_COLOR, _ASE_GROUP, _ASE_GROUP_END = 0x0001, 0xC001, 0xC002
 
 
@@ -90,11 +106,33 @@ def _of_gpl(content: bytes) -> U8:
 
 # Bounded repeats, so that no file takes more time than its length deserves.
 _LEVEL = re.compile(r"[0-9]{1,3}")
-_CSS_COLOR = re.compile(r"--[\w-]{1,64}[ \t]{0,8}:[ \t]{0,8}#([0-9a-fA-F]{6}|[0-9a-fA-F]{3})(?![\w-])")
+_CSS_COLOR = re.compile(
+    r"--[\w-]{1,64}[ \t]{0,8}:[ \t]{0,8}(#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![\w-])|"
+    r"(?:[a-z]{3,5}\([^(){};/]{1,90}\)|[a-z]{3,24})(?=\s{0,8}(?:[;}!]|/\*|\Z)))",
+    re.IGNORECASE,
+)
 
 
 def _of_css(content: bytes) -> U8:
-    return _rows([_of_hex(text) for text in _CSS_COLOR.findall(content.decode("utf-8", "replace"))])
+    # One more than there may be is enough to tell that there are too many.
+    return _rows(list(islice(_css_colors(content.decode("utf-8", "replace")), MAX_COLORS + 1)))
+
+
+def _css_colors(text: str) -> Iterator[list[int]]:
+    """The opaque colours among the values of custom properties; other values, such as lengths, are passed over."""
+    for match in _CSS_COLOR.finditer(text):
+        try:
+            yield css_color(match[1]).srgb.tolist()
+        except ColorError:
+            continue
+
+
+def _of_list(content: bytes) -> U8:
+    """Hex colours with anything usual between them; of an address, such as of coolors.co, only the last part counts."""
+    lines = content.decode("utf-8-sig", "replace").splitlines()
+    parts = [re.split(r"[?#]", line)[0].rstrip("/ ").rpartition("/")[2] if "//" in line else line for line in lines]
+    words = (word for part in parts for word in re.split(r"[\s,;-]+", part) if word)
+    return _rows([_of_hex(word) for word in islice(words, MAX_COLORS + 1)])
 
 
 def _of_json(content: bytes) -> U8:
@@ -135,7 +173,7 @@ def _ase_color(content: bytes, at: int) -> list[int]:
         levels = np.repeat(struct.unpack_from(">f", content, at + 4), 3) * 255
     elif model == b"LAB ":
         lab = np.array(struct.unpack_from(">3f", content, at + 4)) * (100, 1, 1)
-        levels = bytes_of_lab(lab).astype(np.float64) if (np.abs(lab) < 1000).all() else np.full(3, np.nan)
+        levels = _levels_of_d50(lab) if (np.abs(lab) < 1000).all() else np.full(3, np.nan)
     else:
         raise ValueError(f"colours of the model {model.decode('ascii', 'replace')!r} cannot be read")
     if not np.isfinite(levels).all():
@@ -143,9 +181,55 @@ def _ase_color(content: bytes, at: int) -> list[int]:
     return [int(level) for level in np.rint(levels.clip(0, 255))]
 
 
+def _levels_of_d50(lab: F64) -> F64:
+    """Levels 0..255 of L*a*b* as Adobe's programs have it, which is relative to D50."""
+    return bytes_of_lab(lab_of_d50(lab)).astype(np.float64)
+
+
+def _of_aco(content: bytes) -> U8:
+    """The first of the versions in a file; where there are two, both have the same colours."""
+    version, count = struct.unpack_from(">2H", content)
+    if version not in (1, 2):
+        raise ValueError("it does not begin with version 1 or 2 of colour swatches")
+    if count > MAX_COLORS:
+        raise ValueError(_TOO_MANY)
+    rows, at = [], 4
+    for _ in range(count):
+        rows.append(_aco_color(*struct.unpack_from(">H8s", content, at)))
+        at += 10
+        if version == 2:
+            at += 4 + 2 * int(struct.unpack_from(">I", content, at)[0])
+    return _rows(rows)
+
+
+def _aco_color(space: int, values: bytes) -> list[int]:
+    """sRGB of four numbers of 16 bits; inks, which have no profile here, are taken to be ideal."""
+    w, x, y, z = (value / 65535 for value in struct.unpack(">4H", values))
+    if space == _ACO_RGB:
+        levels = np.array([w, x, y]) * 255
+    elif space == _ACO_HSB:
+        levels = np.array(colorsys.hsv_to_rgb(w, x, y)) * 255
+    elif space == _ACO_CMYK:
+        # The numbers say how much ink is missing.
+        levels = np.array([w, x, y]) * z * 255
+    elif space == _ACO_LAB:
+        levels = _levels_of_d50(np.array(struct.unpack(">H2h", values[:6])) / 100)
+    elif space == _ACO_GRAY:
+        # Ten-thousandths of black ink, as GIMP reads it, too.
+        levels = np.repeat(1 - struct.unpack(">H", values[:2])[0] / 10000, 3) * 255
+    else:
+        raise ValueError(f"colours of the space {space} cannot be read")
+    return [int(level) for level in np.rint(levels.clip(0, 255))]
+
+
+_TOO_MANY = f"it has more than {MAX_COLORS} colours"
+
+
 def _rows(rows: list[list[int]]) -> U8:
-    if not 1 <= len(rows) <= MAX_COLORS:
-        raise ValueError(f"it has {len(rows)} colours, not 1 to {MAX_COLORS}")
+    if not rows:
+        raise ValueError("it has no colours")
+    if len(rows) > MAX_COLORS:
+        raise ValueError(_TOO_MANY)
     if max(map(max, rows)) > 255:
         raise ValueError("a level is above 255")
     return np.array(rows, np.uint8)
@@ -154,10 +238,19 @@ def _rows(rows: list[list[int]]) -> U8:
 WRITERS: dict[str, Callable[[Sequence[Swatch], str], bytes]] = {
     ".gpl": to_gpl,
     ".ase": to_ase,
+    ".aco": to_aco,
     ".css": to_css,
     ".json": to_json,
 }
-_READERS: dict[str, Callable[[bytes], U8]] = {".gpl": _of_gpl, ".ase": _of_ase, ".css": _of_css, ".json": _of_json}
+_READERS: dict[str, Callable[[bytes], U8]] = {
+    ".gpl": _of_gpl,
+    ".ase": _of_ase,
+    ".aco": _of_aco,
+    ".css": _of_css,
+    ".json": _of_json,
+    ".txt": _of_list,
+    ".hex": _of_list,
+}
 PALETTE_SUFFIXES = tuple(_READERS)
 
 

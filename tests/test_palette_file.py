@@ -14,9 +14,20 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from cbir.color import lab_of_bytes
+from cbir.color_name import parse_color
 from cbir.errors import PaletteError
 from cbir.histogram import Swatch
-from cbir.palette_file import PALETTE_SUFFIXES, WRITERS, read_palette_file, strip, to_ase, to_css, to_gpl, to_json
+from cbir.palette_file import (
+    PALETTE_SUFFIXES,
+    WRITERS,
+    read_palette_file,
+    strip,
+    to_aco,
+    to_ase,
+    to_css,
+    to_gpl,
+    to_json,
+)
 
 MIB = 1 << 20
 SWATCHES = [
@@ -53,7 +64,7 @@ def refusal(path: Path) -> str:
 # --- what is written
 
 
-@pytest.mark.parametrize("suffix", PALETTE_SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITERS)
 @given(colors=colors, name=names)
 @example(colors=np.array([[0, 0, 0], [255, 255, 255], [0, 0, 0]], np.uint8), name="twice the same")
 def test_what_is_written_is_read_back(
@@ -64,7 +75,7 @@ def test_what_is_written_is_read_back(
     assert np.array_equal(read_palette_file(path), colors)
 
 
-@pytest.mark.parametrize("suffix", PALETTE_SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITERS)
 def test_a_thousand_colours_can_be_written_and_read(tmp_path: Path, suffix: str) -> None:
     many = np.random.default_rng(0).integers(0, 256, (1024, 3)).astype(np.uint8)
     assert read(tmp_path, f"many{suffix}", WRITERS[suffix](swatches_of(many), "many")) == many.tolist()
@@ -125,6 +136,15 @@ def test_an_ase_file_is_one_group_of_whole_blocks() -> None:
     assert texts == ["sunset\0", "#ff8000\0", "#000000\0", "#010203\0"]
 
 
+def test_an_aco_file_has_both_versions_and_names_in_the_second() -> None:
+    orange, black, ink = (
+        struct.pack(">5H", 0, *(257 * v for v in rgb), 0) for rgb in ((255, 128, 0), (0,) * 3, (1, 2, 3))
+    )
+    ends = [struct.pack(">I", 8) + f"{text}\0".encode("utf-16-be") for text in ("#ff8000", "#000000", "#010203")]
+    expected = b"\0\1\0\3" + orange + black + ink + b"\0\2\0\3" + orange + ends[0] + black + ends[1] + ink + ends[2]
+    assert to_aco(SWATCHES, "sunset") == expected
+
+
 # --- what other programs write
 
 
@@ -149,6 +169,20 @@ def test_css_with_short_and_long_hex_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, "theme.css", text) == [[255, 255, 255], [0x8E, 0xC5, 0xEE], [0x1A, 0x2B, 0x3C]]
 
 
+def test_css_with_any_notation_of_css_is_read_and_what_is_no_opaque_colour_is_passed_over(tmp_path: Path) -> None:
+    text = """:root {
+      --name: RebeccaPurple; --last: teal}
+      a { --rgb: rgb(27, 58, 92) ; --new: rgb(27 58 92)!important; --hsl: HSL(210 50% 40%);
+      --lab: lab(29.69% 44.888% -29.04%); /* purple */ --ok: oklch(62.8% 0.2577 29.23deg)/* red */;
+      --alpha: rgb(0 0 0 / 50%); --old: rgba(0, 0, 0, 0.5); --hex: #11223344; --clear: transparent;
+      --font: red hat display; --family: "tan"; --digits: 123456; --surveyed: burnt orange; --wrong: rgb(300 0 0);
+      --size: calc(1px + 2px); --mix: color-mix(in oklch, red, blue); --end: tan"""
+    purple, navy = [0x66, 0x33, 0x99], [27, 58, 92]
+    teal, blue, red, tan = [0, 128, 128], [0x33, 0x66, 0x99], [255, 0, 0], [210, 180, 140]
+    expected = [purple, teal, navy, navy, blue, [128, 0, 128], red, tan]
+    assert read(tmp_path, "theme.css", text) == expected
+
+
 @pytest.mark.parametrize(
     "text",
     ['["#FF8000", "010203", "#abc"]', '{"colors": ["#ff8000", {"hex": "#010203", "name": "ink"}, {"hex": "abc"}]}'],
@@ -156,6 +190,66 @@ def test_css_with_short_and_long_hex_is_read(tmp_path: Path) -> None:
 )
 def test_json_lists_of_hex_colours_are_read(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, "palette.json", text) == [[255, 128, 0], [1, 2, 3], [0xAA, 0xBB, 0xCC]]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".hex"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "264653\n2A9D8F\nfff\n",
+        "\ufeff#264653\r\n#2a9d8f\r\n\r\n#fff",
+        "264653,2a9d8f, ffffff",
+        "#264653-#2a9d8f-#ffffff",
+        "264653 2a9d8f;ffffff;",
+        "https://coolors.co/264653-2a9d8f-ffffff",
+        " https://coolors.co/palette/264653-2a9d8f-ffffff/?from=123456#fade \n",
+        "264653\nhttps://coolors.co/2a9d8f-ffffff\n",
+    ],
+)
+def test_a_list_of_hex_colours_is_read(tmp_path: Path, text: str, suffix: str) -> None:
+    assert read(tmp_path, f"list{suffix}", text) == [[0x26, 0x46, 0x53], [0x2A, 0x9D, 0x8F], [255, 255, 255]]
+
+
+def aco(*colors: tuple[int, ...], version: int = 1, count: int | None = None, name: str = "ink") -> bytes:
+    """One version of an ACO file; a colour is its space and up to four numbers of 16 bits, negative or not."""
+    text = struct.pack(">I", len(name) + 1) + f"{name}\0".encode("utf-16-be") if version == 2 else b""
+    words = [[v & 0xFFFF for v in (*color, 0, 0, 0, 0)[:5]] for color in colors]
+    body = b"".join(struct.pack(">5H", *five) + text for five in words)
+    return struct.pack(">2H", version, len(colors) if count is None else count) + body
+
+
+SPACES = {
+    "red": ((0, 65535, 0, 0), [255, 0, 0]),
+    "dark": ((0, 257, 2 * 257, 3 * 257), [1, 2, 3]),
+    # 120 degrees of 360, wholly saturated, half as bright.
+    "green as HSB": ((1, 21845, 65535, 32768), [0, 128, 0]),
+    "paper": ((2, 65535, 65535, 65535, 65535), [255, 255, 255]),
+    # As much ink as there is of magenta, and a fifth of black.
+    "magenta ink": ((2, 65535, 0, 65535, 52428), [204, 0, 204]),
+    "purple as Lab": ((7, 2969, 5611, -3630), [128, 0, 128]),
+    "white as Lab": ((7, 10000, 0, 0), [255, 255, 255]),
+    "white": ((8, 0), [255, 255, 255]),
+    "a quarter of black": ((8, 2500), [191, 191, 191]),
+    "black": ((8, 10000), [0, 0, 0]),
+    "blacker than black": ((8, 20000), [0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("name", SPACES)
+def test_each_space_of_photoshops_swatches_is_read(tmp_path: Path, name: str, version: int) -> None:
+    color, expected = SPACES[name]
+    assert read(tmp_path, "swatches.aco", aco(color, version=version, name=name)) == [expected]
+
+
+def test_two_versions_of_the_same_swatches_are_read_once(tmp_path: Path) -> None:
+    content = aco((0, 65535), (8, 10000)) + aco((0, 65535), (8, 10000), version=2)
+    assert read(tmp_path, "swatches.ACO", content) == [[255, 0, 0], [0, 0, 0]]
+
+
+def test_an_unknown_space_of_photoshops_swatches_is_refused_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "inks.aco").write_bytes(aco((3, 1, 2, 3)))
+    assert "the space 3" in refusal(tmp_path / "inks.aco")
 
 
 def ase(*blocks: tuple[int, bytes], count: int | None = None) -> bytes:
@@ -175,18 +269,19 @@ GROUP_END = (0xC002, b"")
 
 
 def test_an_ase_file_with_groups_and_several_colour_models_is_read(tmp_path: Path) -> None:
-    orange = lab_of_bytes(np.array([255, 128, 0], np.uint8)).tolist()
+    # The same purple as sRGB's #800080, relative to D50 (CSS Color 4).
+    assert np.allclose(parse_color("lab(29.69% 44.888% -29.04%)").lab, lab_of_bytes(np.uint8([128, 0, 128])), atol=0.05)
     content = ase(
         ase_color(b"RGB ", 1, 128 / 255, 0, name="outside any group"),
         GROUP,
-        ase_color(b"LAB ", orange[0] / 100, orange[1], orange[2], name="☀"),
+        ase_color(b"LAB ", 0.2969, 1.25 * 44.888, 1.25 * -29.04, name="☀"),
         ase_color(b"Gray", 0.2, name=""),
         GROUP_END,
         GROUP,
         GROUP_END,
         ase_color(b"RGB ", 1.2, -0.1, 0.5, name="out of range"),
     )
-    expected = [[255, 128, 0], [255, 128, 0], [51, 51, 51], [255, 0, 128]]
+    expected = [[255, 128, 0], [128, 0, 128], [51, 51, 51], [255, 0, 128]]
     assert read(tmp_path, "inks.ase", content) == expected
 
 
@@ -234,10 +329,29 @@ HOSTILE = {
     "lab-nan.ase": ase(ase_color(b"LAB ", float("nan"), 0, 0)),
     "lab-infinite.ase": ase(ase_color(b"LAB ", 0.5, float("inf"), float("-inf"))),
     "model.ase": ase(ase_color(b"\x1b[2J", 0)),
+    "empty.aco": b"",
+    "empty.txt": b"",
+    "blank.hex": b"\n \n",
+    "no-colours.aco": aco(),
+    "version.aco": aco((0, 0), version=3),
+    "cut.aco": aco((0, 0), (0, 0))[:-1],
+    "count.aco": aco((0, 0), count=0xFFFF),
+    "many.aco": aco(*[(0, 0)] * 1025),
+    "length.aco": aco((0, 0), version=2, count=2)[:14] + b"\xff" * 4 + aco((0, 0)),
+    "no-second.aco": aco((0, 0), version=2, count=2),
+    "words.txt": b"teal\nred\n",
+    "alpha.hex": b"11223344\n",
+    "escapes.txt": b"\x1b[31m\n",
+    "binary.hex": b"\xff\xfe\x00",
+    "address.txt": b"https://example.org/",
+    "many.txt": b"fff\n" * 1025,
+    "many.css": b"--a:red;" * 1025,
     "large.gpl": b"GIMP Palette\n1 2 3\n".ljust(MIB + 1, b"#"),
     "large.json": b'["#fff"]'.ljust(MIB + 1),
     "large.css": b":root{--a:#fff}".ljust(MIB + 1),
     "large.ase": ase(ase_color(b"RGB ", 1, 1, 1)).ljust(MIB + 1, b"\0"),
+    "large.aco": aco((0, 0)).ljust(MIB + 1, b"\0"),
+    "large.txt": b"fff\n".ljust(MIB + 1),
 }
 
 
@@ -252,6 +366,15 @@ NOTHING = {
     "dashes.css": b"-" * MIB,
     "names.css": b"--a" * (MIB // 3),
     "spaces.css": b"--a".ljust(MIB),
+    "words.css": b"--a:zzz;" * (MIB // 8),
+    "calls.css": b"--a:lab(1 x 3);" * (MIB // 15),
+    "brackets.css": b"--a:rgb(" * (MIB // 8),
+    "colours.css": b"--a:tan;" * (MIB // 8),
+    "colours.txt": b"fff " * (MIB // 4),
+    "dashes.txt": b"-" * MIB,
+    "slashes.txt": b"/" * MIB,
+    "word.hex": b"f" * MIB,
+    "name.aco": aco((0, 0), version=2, name="x" * (MIB // 2 - 20), count=2),
     "lines.gpl": b"GIMP Palette\n".ljust(MIB, b"\n"),
     "digits.gpl": b"GIMP Palette\n".ljust(MIB, b"1"),
     "spaces.gpl": b"GIMP Palette\n1 ".ljust(MIB),
@@ -284,6 +407,7 @@ def test_any_bytes_are_a_palette_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, rest: bytes
 ) -> None:
     magic = {".gpl": b"GIMP Palette\n", ".ase": b"ASEF\0\1\0\0\0\0", ".css": b":root{--a:#", ".json": b'["#'}
+    magic |= {".aco": b"\0\1\0\1\0", ".txt": b"#fff ", ".hex": b"123456\n"}
     path = tmp_path_factory.getbasetemp() / f"any{suffix}"
     for content in (rest, magic[suffix] + rest):
         path.write_bytes(content)
@@ -320,8 +444,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_an_ending_that_is_no_palette_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "colours.txt").write_text("#fff")
-    refusal(tmp_path / "colours.txt")
+    (tmp_path / "colours.md").write_text("#fff")
+    refusal(tmp_path / "colours.md")
 
 
 # --- strips
