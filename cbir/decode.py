@@ -86,7 +86,7 @@ def decoder_version() -> str:
 
 def read_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Decode a picture file (of several frames the first) in full size. Raises PictureError with the reason."""
-    return _read(os.fspath(path), False, limits)
+    return _read(os.fspath(path), None, limits)
 
 
 def read_working_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -97,19 +97,24 @@ def read_working_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAU
     JPEG and JPEG 2000 are scaled by the decoder, the rest by averaging, which moves colours a little at edges and in
     texture. Raises PictureError with the reason.
     """
-    return _read(os.fspath(path), True, limits)
+    return _read(os.fspath(path), WORKING_PIXELS, limits)
+
+
+def read_small_picture(path: str | os.PathLike[str], most: int, *, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Decode a picture file to `most` pixels at most, all if it has fewer; see `read_working_picture`."""
+    return _read(os.fspath(path), most, limits)
 
 
 # --- the file, and why it is not read
 
 
-def _read(path: str, working: bool, limits: Limits) -> Picture:
+def _read(path: str, most: int | None, limits: Limits) -> Picture:
     try:
         status = os.stat(path)
         _check_file(status, limits)
         with open(path, "rb") as file:
             try:
-                picture = _decode(file, os.path.splitext(path)[1].lower(), working, limits)
+                picture = _decode(file, os.path.splitext(path)[1].lower(), most, limits)
             except Exception:
                 # What a file looks like while it is being written says nothing about it.
                 _check_unchanged(file, status)
@@ -179,7 +184,7 @@ def _one_line(error: Exception) -> str:
 # --- the decoder
 
 
-def _decode(file: IO[bytes], suffix: str, working: bool, limits: Limits) -> Picture:
+def _decode(file: IO[bytes], suffix: str, most: int | None, limits: Limits) -> Picture:
     from PIL import Image
 
     kind = picture_format(file.read(HEAD_BYTES))
@@ -187,14 +192,14 @@ def _decode(file: IO[bytes], suffix: str, working: bool, limits: Limits) -> Pict
         raise RefusedError(UNKNOWN_FORMAT)
     with NO_WARNINGS, QUIET if kind in ("TIFF", "RAW") else nullcontext():
         try:
-            return _decode_as(kind, file, suffix, working, limits)
+            return _decode_as(kind, file, suffix, most, limits)
         except Image.DecompressionBombError:
             # Pillow's own limit, which may be the lower one, is for all of the process, and not ours to change.
             with _pillow_limit(limits):
-                return _decode_as(kind, file, suffix, working, limits)
+                return _decode_as(kind, file, suffix, most, limits)
 
 
-def _decode_as(kind: str, file: IO[bytes], suffix: str, working: bool, limits: Limits) -> Picture:
+def _decode_as(kind: str, file: IO[bytes], suffix: str, most: int | None, limits: Limits) -> Picture:
     if kind == "RAW" or (kind == "TIFF" and suffix in RAW_SUFFIXES):
         kind, file = _preview(kind, file)
     image = _open(kind, file)
@@ -202,9 +207,9 @@ def _decode_as(kind: str, file: IO[bytes], suffix: str, working: bool, limits: L
         kind, file = _preview(kind, file)
         image = _open(kind, file)
     _check_pixels(kind, image, limits)
-    image = _loaded(kind, image, file, working)
+    image = _loaded(kind, image, file, most)
     profile = jpeg2000_profile(file) if kind == "JPEG2000" else image.info.get("icc_profile")
-    return picture_of(image, _orientation(image), profile if isinstance(profile, bytes) else None, working)
+    return picture_of(image, _orientation(image), profile if isinstance(profile, bytes) else None, most)
 
 
 def _open(kind: str, file: IO[bytes]) -> ImageFile.ImageFile:
@@ -262,14 +267,14 @@ def _preview(kind: str, file: IO[bytes]) -> tuple[str, IO[bytes]]:
     return "PNG", bitmap
 
 
-def _loaded(kind: str, image: ImageFile.ImageFile, file: IO[bytes], working: bool) -> ImageFile.ImageFile:
-    """An opened picture with its pixels; for a working picture as few as the decoder can make that are still enough."""
-    if working and kind == "JPEG":
-        scale = next(s for s in (8, 4, 2, 1) if s == 1 or image.width * image.height // s**2 >= WORKING_PIXELS)
+def _loaded(kind: str, image: ImageFile.ImageFile, file: IO[bytes], most: int | None) -> ImageFile.ImageFile:
+    """An opened picture with its pixels; if told, few of them, but `most` where the decoder can."""
+    if most and kind == "JPEG":
+        scale = next(s for s in (8, 4, 2, 1) if s == 1 or image.width * image.height // s**2 >= most)
         image.draft(image.mode, (max(1, image.width // scale), max(1, image.height // scale)))
     elif kind == "PNG":
         scale_transparent_color(image)
-    elif working and kind == "JPEG2000" and (halvings := _halvings(*image.size)):
+    elif most and kind == "JPEG2000" and (halvings := _halvings(*image.size, most)):
         try:
             cast("Any", image).reduce = halvings
             image.load()
@@ -283,13 +288,13 @@ def _loaded(kind: str, image: ImageFile.ImageFile, file: IO[bytes], working: boo
     return image
 
 
-def _halvings(width: int, height: int) -> int:
+def _halvings(width: int, height: int, most: int) -> int:
     """How often to halve a JPEG 2000 picture of this size while it is decoded."""
     for halvings in range(_MOST_HALVINGS, 0, -1):
         scale = 1 << halvings
         # The decoder rounds sides up and Pillow to the nearest; it refuses the picture if these differ.
         alike = all((side + scale // 2) // scale == -(-side // scale) for side in (width, height))
-        if alike and width * height >= WORKING_PIXELS * scale**2:
+        if alike and width * height >= most * scale**2:
             return halvings
     return 0
 

@@ -49,24 +49,32 @@ def reduced(pixels: U8) -> U8:
     return _reduced_pixels(_image(pixels, "RGB"))
 
 
-def picture_of(image: Image.Image, orientation: int, profile: bytes | None, working: bool) -> Picture:
-    """A decoded image as a picture, by its Exif orientation and ICC profile; for a working picture made small.
+def working_picture(picture: Picture) -> Picture:
+    """A decoded picture, or a part of one, made as small as `read_working_picture` makes a file's."""
+    if picture.alpha is None:
+        return Picture(reduced(picture.pixels), None, picture.converted)
+    small = np.asarray(_reduced(_image(np.dstack([picture.pixels, picture.alpha]), "RGBA")))
+    return Picture(np.ascontiguousarray(small[..., :3]), np.ascontiguousarray(small[..., 3]), picture.converted)
+
+
+def picture_of(image: Image.Image, orientation: int, profile: bytes | None, most: int | None) -> Picture:
+    """A decoded image as a picture, by its Exif orientation and ICC profile; of so many pixels at `most`, if told.
 
     Raises RefusedError for samples that have no known range.
     """
     color, alpha = _color_and_alpha(_of_8_bits(image))
     # Best before anything else is done to the pixels; but alpha is joined to them later, and LAB cannot be averaged.
-    at_once = working and alpha is None and color.mode != "LAB"
-    if at_once:
-        small = _reduced_pixels(color)
+    at_once = alpha is None and color.mode != "LAB"
+    if most and at_once:
+        small = _reduced_pixels(color, most)
         if profile is None and color.mode == "RGB":
             return Picture(_upright(small, orientation))
         color = _image(small, color.mode)
     color, converted = to_srgb(color, profile)
     if alpha is not None:
         color.putalpha(alpha)
-    if working and not at_once:
-        color = _reduced(color)
+    if most and not at_once:
+        color = _reduced(color, most)
     pixels = _upright(np.asarray(color), orientation)
     if alpha is None:
         return Picture(pixels, None, converted)
@@ -125,24 +133,24 @@ def scale_transparent_color(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = tuple(level >> 8 for level in transparent)
 
 
-def _reduced(image: Image.Image) -> Image.Image:
+def _reduced(image: Image.Image, most: int = WORKING_PIXELS) -> Image.Image:
     """`_reduced_pixels` as an image; also of RGBA, whose colours then count by their alpha."""
     if image.mode != "RGBA":
-        return _image(_reduced_pixels(image), image.mode)
+        return _image(_reduced_pixels(image, most), image.mode)
     from PIL.Image import Resampling
 
-    width, height, block = _reduced_size(image)
+    width, height, block = _reduced_size(image, most)
     return image.reduce(block).resize((width, height), Resampling.BILINEAR)
 
 
-def _reduced_pixels(image: Image.Image) -> U8:
-    """The pixels of a picture (RGB, L or CMYK) made at most `WORKING_PIXELS`, in the same aspect ratio.
+def _reduced_pixels(image: Image.Image, most: int = WORKING_PIXELS) -> U8:
+    """The pixels of a picture (RGB, L or CMYK) made at most so many, in the same aspect ratio.
 
     Means of whole blocks of pixels, and for the rest, which is less than a half, between the nearest four.
     """
     import cv2
 
-    width, height, block = _reduced_size(image)
+    width, height, block = _reduced_size(image, most)
     pixels = np.asarray(image if block == 1 else image.reduce(block))
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -150,15 +158,15 @@ def _reduced_pixels(image: Image.Image) -> U8:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _reduced_size(image: Image.Image) -> tuple[int, int, int]:
-    """The width and height of a working picture, and the side of the blocks that are averaged on the way to it."""
-    factor = sqrt(WORKING_PIXELS / (image.width * image.height))
+def _reduced_size(image: Image.Image, most: int) -> tuple[int, int, int]:
+    """The width and height of a picture made small, and the side of the blocks that are averaged on the way to it."""
+    factor = sqrt(most / (image.width * image.height))
     if factor >= 1:
         return image.width, image.height, 1
     width, height = max(1, int(image.width * factor)), max(1, int(image.height * factor))
     # Of a picture that is a line one side stays a pixel.
-    width = max(1, min(width, WORKING_PIXELS // height))
-    return width, min(height, WORKING_PIXELS // width), int(1 / factor)
+    width = max(1, min(width, most // height))
+    return width, min(height, most // width), int(1 / factor)
 
 
 def _image(pixels: U8, mode: str) -> Image.Image:
