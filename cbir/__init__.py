@@ -28,18 +28,24 @@ if TYPE_CHECKING:
     from cbir.quadratic import QuadraticForm as QuadraticForm
     from cbir.quantize import Quantized as Quantized
     from cbir.quantize import quantize_file as quantize_file
+    from cbir.query import Like as Like
+    from cbir.query import Query as Query
+    from cbir.query import Region as Region
     from cbir.scope import Scope as Scope
 
 _HOMES = {
     "CbirError": "errors",
     "Hit": "index",
     "Index": "index",
+    "Like": "query",
     "build_index": "indexing",
     "evaluate_altered": "evaluation.altered",
     "evaluate_labelled": "evaluation.labelled",
     "Metric": "metric",
     "Palette": "palette",
     "QuadraticForm": "quadratic",
+    "Query": "query",
+    "Region": "query",
     "Scope": "scope",
     "Quantized": "quantize",
     "quantize_file": "quantize",

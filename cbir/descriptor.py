@@ -56,6 +56,13 @@ class Descriptor:
         totals = np.bincount(self._area_of_block, counts.sum(axis=1))[self._area_of_block]
         return codes_of_shares(counts / np.maximum(totals, 1)[:, None]).reshape(-1)
 
+    def painted(self, labels: U16, k: int, alpha: U8) -> F64:
+        """How much of each area, transparent parts included, has each colour: (areas, k); rows sum to what shows."""
+        counts, area = self.count(labels, k, alpha), self._area_of_block
+        totals = np.bincount(area, self.count(labels, k, np.full_like(alpha, 255)).sum(axis=1))
+        starts = np.flatnonzero(np.diff(area, prepend=-1))
+        return np.asarray(np.add.reduceat(counts, starts, axis=0) / np.maximum(totals, 1)[:, None])
+
     @cached_property
     def _area_of_block(self) -> NDArray[np.intp]:
         return np.repeat(np.arange(len(self.areas)), [len(area) for area in self.areas])

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbir import manifest
+from cbir.asked import share_of
+from cbir.asking import Asker
 from cbir.axes import LEADING
 from cbir.color import F64, U8
 from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS, Descriptor
 from cbir.errors import REPAIR, CbirError, IndexFolderError, PictureError
+from cbir.explain import Explanation, explain
 from cbir.find import Skipped, absolute
 from cbir.manifest import Manifest
 from cbir.metric import DEFAULT, Metric
@@ -29,6 +32,7 @@ from cbir.parallel import cores
 from cbir.photos import Photos
 from cbir.prepare import Prepared, StageProgress, key_of
 from cbir.quadratic import one_thread
+from cbir.query import Query
 from cbir.ranking import Hit as Hit
 from cbir.ranking import Question, Ranking, Told, as_found, compared, last_rank, told_for_all
 from cbir.ranking import Verified as Verified
@@ -218,7 +222,7 @@ class Index:
 
     def search(
         self,
-        query: str | os.PathLike[str] | ArrayLike,
+        query: str | os.PathLike[str] | ArrayLike | Query,
         limit: int = 10,
         metric: Metric = DEFAULT,
         *,
@@ -229,21 +233,21 @@ class Index:
         """The `limit` photos nearest to `query`, nearest first, at their exact quadratic-form distances.
 
         `query` is a picture file; or a photo of the index, by its path or the end of it, which need not exist any more;
-        or amounts, (k,) non-negative, of which only the whole is known, so photos are compared as a whole. Photos at
-        one distance are ordered by their paths, but a photo that is itself the query, at distance exactly 0, comes
-        before its copies. `scope` says which photos may be found, and which of them are told. `rerank` orders the first
-        1,000 anew by how they hang together (see `cbir.rerank`), so their distances need not rise from hit to hit. What
-        was done is told to `stages`.
+        or amounts, (k,) non-negative, of which only the whole is known, so photos are compared as a whole; or a
+        `Query`, which asks for several pictures, for colours, and more. Photos at one distance are ordered by their
+        paths, but a photo that is itself the query, at distance exactly 0, comes before its copies. `scope` says which
+        photos may be found, and which of them are told. `rerank` orders the first 1,000 anew by how they hang together
+        (see `cbir.rerank`), so their distances need not rise from hit to hit. What was done is told to `stages`.
         Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere, MetricError for a
         metric that asks for what the index's descriptor does not tell, ValueError for a scope out of range.
         """
         question = self._question(query, metric)
         ranking = self._ranking(question.metric, scope, self._allowed(scope))
-        return self._hits(ranking.told(question, limit, rerank=rerank, stages=stages), scope)
+        return self._hits(ranking.told(question, limit, rerank=rerank, stages=stages), scope, question)
 
     def search_many(
         self,
-        queries: Sequence[str | os.PathLike[str] | ArrayLike],
+        queries: Sequence[str | os.PathLike[str] | ArrayLike | Query],
         limit: int = 10,
         metric: Metric = DEFAULT,
         *,
@@ -270,7 +274,7 @@ class Index:
         questions = [one for one in asked if not isinstance(one, PictureError)]
         rankings = {metric: self._ranking(metric, scope, allowed) for metric in {one.metric for one in questions}}
         found = iter(told_for_all(questions, rankings, limit, rerank, jobs))
-        return [[] if isinstance(one, PictureError) else self._hits(next(found), scope) for one in asked]
+        return [[] if isinstance(one, PictureError) else self._hits(next(found), scope, one) for one in asked]
 
     def nearest(
         self, codes: U8, limit: int = 10, metric: Metric = DEFAULT, *, stages: list[Stage] | None = None
@@ -288,7 +292,7 @@ class Index:
 
     def verify(
         self,
-        query: str | os.PathLike[str] | ArrayLike,
+        query: str | os.PathLike[str] | ArrayLike | Query,
         hits: Sequence[Hit],
         limit: int = 10,
         metric: Metric = DEFAULT,
@@ -304,23 +308,55 @@ class Index:
         collection = self._prepared_for(question.metric).collection
         ranking = Ranking(self.photos, self.space(question.metric), collection, scope, self._allowed(scope))
         wanted = ranking.told_plainly(question, limit, tell)
-        return compared(hits, self._hits(wanted, scope))
+        return compared(hits, self._hits(wanted, scope, question))
 
-    def _hits(self, told: Sequence[Told], scope: Scope) -> list[Hit]:
-        return [
-            Hit(rank, self.path(one.row), one.distance, self.amounts(one.row), tuple(map(self.path, one.others)))
-            for rank, one in enumerate(told, start=scope.offset + 1)
-        ]
+    def explain(
+        self,
+        query: str | os.PathLike[str] | ArrayLike | Query,
+        paths: Sequence[str],
+        metric: Metric = DEFAULT,
+        *,
+        most: int = 12,
+    ) -> list[Explanation]:
+        """Why each of some photos of the index, by absolute path, is as far from the query as a search says.
 
-    def _question(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> Question:
+        Of each the `most` pairs of colours that add most are told. Raises as `search` does, and FileNotFoundError for
+        a path that is no photo of the index.
+        """
+        rows = [self.find(path) for path in paths]
+        if isinstance(query, Query):
+            return self._asker().explain(query, metric, rows, most)
+        question = self._question(query, metric)
+        space, amounts = self.space(question.metric), self.descriptor.whole(question.codes)
+        prepared = space.prepare(question.codes)
+        return [explain(space, self.palette.lab, prepared, amounts, self.codes(row), most) for row in rows]
+
+    def _hits(self, told: Sequence[Told], scope: Scope, question: Question) -> list[Hit]:
+        hits = []
+        for rank, one in enumerate(told, start=scope.offset + 1):
+            amounts = self.amounts(one.row)
+            shares = (float(share_of(amounts[None], self.palette.lab, asked)[0]) for asked in question.asked)
+            alike = tuple(map(self.path, one.others))
+            hits.append(Hit(rank, self.path(one.row), one.distance, amounts, alike, tuple(shares)))
+        return hits
+
+    def _question(self, query: str | os.PathLike[str] | ArrayLike | Query, metric: Metric) -> Question:
+        if isinstance(query, Query):
+            return self._asker().question(query, metric)
         if isinstance(query, (str, os.PathLike)):
             # A metric that cannot be used is said before a picture is read.
             self.space(metric)
             codes, itself = self._codes_of_query(os.fspath(query))
-            return Question(codes, metric, itself, self.photos.row_of(absolute(query)) if itself is None else itself)
+            own = self.photos.row_of(absolute(query)) if itself is None else itself
+            return Question(codes, metric, itself, () if own is None else (own,))
         return Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
 
-    def _question_or_error(self, query: str | os.PathLike[str] | ArrayLike, metric: Metric) -> Question | PictureError:
+    def _asker(self) -> Asker:
+        return Asker(self.palette, self.descriptor, self.photos, self.space, self._codes_of_query, self.mean_amounts)
+
+    def _question_or_error(
+        self, query: str | os.PathLike[str] | ArrayLike | Query, metric: Metric
+    ) -> Question | PictureError:
         try:
             return self._question(query, metric)
         except PictureError as error:

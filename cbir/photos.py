@@ -35,6 +35,15 @@ class Photos:
         number, place = self._locate(row)
         return np.asarray(self.segments[number].codes[place])
 
+    def codes_between(self, start: int, stop: int) -> U8:
+        """The descriptors of the photos from one row to before another, (stop - start, blocks * k) uint8."""
+        parts = [
+            segment.codes[max(start - first, 0) : max(stop - first, 0)]
+            for first, segment in zip(self._starts, self.segments, strict=False)
+            if first < stop and start < first + len(segment.codes)
+        ]
+        return np.asarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+
     def size_and_mtime(self, row: int) -> tuple[int, int]:
         """How large its file was, in bytes, and when it was changed, in nanoseconds, as it was described."""
         number, place = self._locate(row)

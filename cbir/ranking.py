@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cbir.asked import Asked
 from cbir.color import F64, U8
+from cbir.compound import Compound
 from cbir.metric import Metric
 from cbir.parallel import cores
 from cbir.photos import Photos
@@ -27,6 +29,8 @@ class Hit:
     """One found photo: its rank from 1, its absolute path, its distance, and its histogram, (k,) float64 shares.
 
     `alike` are the paths of the photos that it stands for, if a search puts such together that are nearly the same.
+    `asked` are its shares of the colours that were asked for, if any were: those of the colours, of the accents, and of
+    the colours that were not to be there, in the order in which `Query` has them.
     """
 
     rank: int
@@ -34,6 +38,7 @@ class Hit:
     distance: float
     amounts: F64
     alike: tuple[str, ...] = ()
+    asked: tuple[float, ...] = ()
 
 
 class Verified(NamedTuple):
@@ -45,12 +50,18 @@ class Verified(NamedTuple):
 
 class Question(NamedTuple):
     """A query: its descriptor, by which metric it is compared, which photo of the index it is, if it is one that has
-    not changed, and which photo has its path."""
+    not changed, and which photos have the paths of its pictures.
+
+    A query of more than one picture is a `compound`, and has no descriptor if it has no picture. `asked` are its
+    colours.
+    """
 
     codes: U8
     metric: Metric
     itself: int | None = None
-    by_path: int | None = None
+    own: tuple[int, ...] = ()
+    compound: Compound | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 class Told(NamedTuple):
@@ -87,15 +98,10 @@ class Ranking:
 
         Nearest first, or if asked to `rerank`, by how they hang together. Raises ValueError for a limit below 1.
         """
-        find = partial(
-            nearest_rows,
-            self.space,
-            self.collection,
-            question.codes,
-            within=self.scope.within,
-            allowed=self.allowed,
-            stages=stages,
-        )
+        search = partial(nearest_rows, self.space, self.collection, question.codes)
+        if question.compound is not None:
+            search = partial(question.compound.find, self.space, self.collection)
+        find = partial(search, within=self.scope.within, allowed=self.allowed, stages=stages)
         return self._told(limit, partial(self._ranked_again if rerank else self._nearest, question, find))
 
     def told_of_many(self, questions: Sequence[Question], limit: int, jobs: int) -> list[list[Told]]:
@@ -105,7 +111,7 @@ class Ranking:
             self.space,
             self.collection,
             np.array([one.codes for one in questions]),
-            self._needed(last),
+            max((self._needed(last, one) for one in questions), default=last),
             within=self.scope.within,
             allowed=self.allowed,
             jobs=jobs,
@@ -121,15 +127,10 @@ class Ranking:
         # Photos that are put together are looked at further and further down the ranking, but compared once.
         @cache
         def everything() -> Found:
-            return plain_nearest_rows(
-                self.space,
-                self.collection.descriptors,
-                question.codes,
-                len(self.photos),
-                within=self.scope.within,
-                allowed=self.allowed,
-                progress=progress,
-            )
+            search = partial(plain_nearest_rows, self.space, self.collection.descriptors, question.codes)
+            if question.compound is not None:
+                search = partial(question.compound.find_plainly, self.space, self.collection)
+            return search(len(self.photos), within=self.scope.within, allowed=self.allowed, progress=progress)
 
         return self._told(limit, partial(self._nearest, question, lambda rank: _up_to(everything(), rank)))
 
@@ -142,11 +143,11 @@ class Ranking:
         return self._distinct(rank, last, self.scope.distinct)[first:]
 
     def _nearest(self, question: Question, find: _Find, limit: int) -> list[Told]:
-        return self._in_order(question, find(self._needed(limit)))[:limit]
+        return self._in_order(question, find(self._needed(limit, question)))[:limit]
 
-    def _needed(self, limit: int) -> int:
-        """How many have to be found, for the query may be one of them."""
-        return limit + (not self.scope.itself)
+    def _needed(self, limit: int, question: Question) -> int:
+        """How many have to be found, for the query's own photos may be among them."""
+        return limit + (0 if self.scope.itself else len(question.own))
 
     def _in_order(self, question: Question, found: Found) -> list[Told]:
         """Nearest first; those at one distance by path, but the query itself before its copies, or not at all."""
@@ -155,22 +156,24 @@ class Ranking:
             return one.distance, one.row != question.itself, os.fsencode(self.photos.path(one.row))
 
         ranked = sorted(map(Told, found.rows.tolist(), found.distances.tolist()), key=key)
-        return ranked if self.scope.itself else [one for one in ranked if one.row != question.by_path]
+        return ranked if self.scope.itself else [one for one in ranked if one.row not in question.own]
 
     def _ranked_again(self, question: Question, find: _Find, limit: int) -> list[Told]:
+        if question.compound is not None and question.compound.costs is not None:
+            raise ValueError("the second pass goes by likeness to pictures alone")
         # The query itself is no hit of the second pass's.
         first = self._nearest(question, find, max(limit, POOL + (question.itself is not None)))
         own = [one for one in first if one.row == question.itself]
         others = [one for one in first if one.row != question.itself]
-        return [*own, *self._second_pass(question.codes, others)][:limit]
+        return [*own, *self._second_pass(question, others)][:limit]
 
-    def _second_pass(self, query: U8, ranked: list[Told]) -> list[Told]:
+    def _second_pass(self, question: Question, ranked: list[Told]) -> list[Told]:
         pool = ranked[:POOL]
         if not pool:
             return ranked
         with one_thread():
             vectors = self.space.embed(np.stack([self.photos.codes(one.row) for one in pool]))
-            order = second_pass(self.space.embed(query), vectors)
+            order = second_pass(_vector(self.space, question), vectors)
         return [*(pool[i] for i in order), *ranked[POOL:]]
 
     def _distinct(self, rank: _Rank, most: int, reach: float) -> list[Told]:
@@ -210,12 +213,18 @@ class Ranking:
         return told, is_whole
 
 
+def _vector(space: Space, question: Question) -> F64:
+    if question.compound is None or question.compound.aim is None:
+        return space.embed(question.codes)
+    return question.compound.aim.point.vector
+
+
 def told_for_all(
     questions: Sequence[Question], rankings: Mapping[Metric, Ranking], limit: int, rerank: bool, jobs: int | None
 ) -> list[list[Told]]:
     """What is told for each question by the ranking of its metric: by one search for all, or where that cannot
     be, by a search for each; on `jobs` threads, one per core by default."""
-    if len(rankings) == 1 and not rerank:
+    if len(rankings) == 1 and not rerank and all(one.compound is None for one in questions):
         (ranking,) = rankings.values()
         if ranking.scope.distinct is None:
             return ranking.told_of_many(questions, limit, jobs or cores())

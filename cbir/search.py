@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cbir.axes import LEAF, Axes, Coarse, Target, box_sides, turn
 from cbir.color import F32, F64, U8
 from cbir.quadratic import one_thread
-from cbir.space import Mapped, Space
+from cbir.space import Point, Space
 from cbir.threads import short_turns
 
 Rows = NDArray[np.intp]
@@ -126,7 +126,7 @@ class Found(NamedTuple):
 def nearest_rows(
     space: Space,
     collection: Collection,
-    query: U8,
+    query: U8 | Point,
     limit: int,
     *,
     within: float = math.inf,
@@ -135,10 +135,10 @@ def nearest_rows(
 ) -> Found:
     """The rows at most as far as the `limit`-th nearest, and at most `within`, each with its exact distance.
 
-    `query` is a descriptor, (blocks * k,) uint8. `allowed` (n,) bool tells which rows may be found, all unless given.
-    All that tie with the last are returned, so there may be more than `limit`. The distance is the plain form's in
-    float64, computed for each row alone, so that equal descriptors get equal distances to the last bit, and the query's
-    own exactly 0. What was done is told to `stages`.
+    `query` is a descriptor, (blocks * k,) uint8, or a point of the space. `allowed` (n,) bool tells which rows may be
+    found, all unless given. All that tie with the last are returned, so there may be more than `limit`. The distance is
+    the plain form's in float64, computed for each row alone, so that equal descriptors get equal distances to the last
+    bit, and the query's own exactly 0. What was done is told to `stages`.
     """
     with one_thread():
         return _Search(space, collection, query, limit, within, allowed, stages).run()
@@ -202,7 +202,7 @@ def _scan_together(axes: Axes, asked: Sequence[tuple[_View, F32, float]]) -> lis
 def plain_nearest_rows(
     space: Space,
     descriptors: Descriptors,
-    query: U8,
+    query: U8 | Point,
     limit: int,
     *,
     within: float = math.inf,
@@ -213,7 +213,7 @@ def plain_nearest_rows(
 
     `progress` is told how many rows are done.
     """
-    prepared = space.prepare(query[None])[0]
+    prepared = query.prepared if isinstance(query, Point) else space.prepare(query[None])[0]
     distances = np.empty(len(descriptors))
 
     def compare(start: int) -> int:
@@ -241,17 +241,16 @@ class _Search:
         self,
         space: Space,
         collection: Collection,
-        query: U8,
+        query: U8 | Point,
         limit: int,
         within: float,
         allowed: Mask | None,
         stages: list[Stage] | None,
     ) -> None:
-        self.space, self.collection, self.query = space, collection, query
+        self.space, self.collection = space, collection
         self.limit, self.allowed, self.stages = limit, allowed, stages
         self.bound = within if within < _UNBOUNDED else math.inf
-        self.prepared, self.vector = space.prepare(query[None])[0], space.embed(query)
-        self.doubt = float(space.doubt(query))
+        self.prepared, self.vector, self.doubt = query if isinstance(query, Point) else space.point(query)
         self.rows: Rows = np.empty(0, np.intp)
         self.distances: F64 = np.empty(0)
         self.clock = time.perf_counter()
@@ -316,22 +315,24 @@ class _Search:
 
     def _near(self, rows: Rows) -> Rows:
         """Those of some rows that may be hits, by mapping them in single precision."""
-        target = self.space.embed_fast(self.query[None])
-        least, most = (np.concatenate(bounds) for bounds in zip(*self._between(rows, target), strict=True))
+        least, most = (np.concatenate(bounds) for bounds in zip(*self._between(rows), strict=True))
         self._tighten(most.astype(np.float64))
         near = rows[least <= self.bound]
         self._note("mapped, without axes", len(rows), len(near))
         return near
 
-    def _between(self, rows: Rows, target: Mapped) -> Iterator[tuple[F32, F32]]:
+    def _between(self, rows: Rows) -> Iterator[tuple[F32, F32]]:
         """Between which distances each row lies for certain, a block of rows at a time."""
+        target = self.vector.astype(np.float32)
+        # Rounded to single precision, each of its numbers is off by that much of it.
+        own = self.doubt + 2 * _U * float(np.linalg.norm(self.vector))
         for start in range(0, len(rows), _MAPPED):
             some = self.collection.descriptors.take(rows[start : start + _MAPPED])
             vectors, errors = self.space.embed_fast(some)
-            difference = vectors - target.vectors
+            difference = vectors - target
             distances = np.sqrt(np.einsum("ij,ij->i", difference, difference))
             # Differences, a sum of that many squares, and its root.
-            doubt = errors + target.errors + (vectors.shape[1] + 4) * _U * distances
+            doubt = errors + own + (vectors.shape[1] + 4) * _U * distances
             yield distances - doubt, distances + doubt
 
     def _alive(self, part: Part, places: Rows, scores: F32) -> tuple[Rows, F32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,18 @@ class Mapped(NamedTuple):
 
     vectors: F32
     errors: F32
+
+
+class Point(NamedTuple):
+    """A place in a space that photos are compared with: that of a photo, or one between several.
+
+    `prepared` (histograms, k) float64 is what the form is taken of, `vector` (m,) float64 the same as a vector, and
+    `doubt` how far off this may be.
+    """
+
+    prepared: F64
+    vector: F64
+    doubt: float
 
 
 class Space:
@@ -121,6 +134,19 @@ class Space:
         length = np.sqrt(self._squares(x))
         return np.asarray(np.divide(2 * error, length, out=np.zeros_like(error), where=length > self._shortest))
 
+    def point(self, codes: U8) -> Point:
+        """Where a photo is, by its descriptor, (blocks * k,)."""
+        return Point(self.prepare(codes[None])[0], self.embed(codes), float(self.doubt(codes)))
+
+    def point_between(self, points: Sequence[Point], weights: Sequence[float]) -> Point:
+        """The weighted sum of some points. Weights below 0 lead away from a point."""
+        pairs = list(zip(weights, points, strict=True))
+        prepared = sum((weight * point.prepared for weight, point in pairs), np.zeros_like(points[0].prepared))
+        vector = sum((weight * point.vector for weight, point in pairs), np.zeros_like(points[0].vector))
+        # Rounding grows with what is added up, and each is rounded as a photo's vector is.
+        doubt = sum(abs(weight) * (point.doubt + self._rounding_of_plain()) for weight, point in pairs)
+        return Point(prepared, vector, doubt)
+
     def embed_fast(self, codes: U8) -> Mapped:
         """The vectors of `embed` in single precision, of (n, blocks * k)."""
         x = self._powers(self.descriptor.shares(codes, np.float32, self._areas)) - self._mean.astype(np.float32)
@@ -133,6 +159,10 @@ class Space:
         with np.errstate(divide="ignore", invalid="ignore"):
             errors = np.where(length > error, 2 * error / (length - error) + 8 * _U, _FURTHEST)
         return Mapped(vectors, np.minimum(errors, _FURTHEST).astype(np.float32))
+
+    def form_of(self, x: F64) -> F64:
+        """`weight A x` of each histogram, (..., histograms, k): its product with another x is that of the form."""
+        return np.asarray((x @ self.form.matrix) * self.weights[:, None])
 
     def _squares(self, x: F64) -> F64:
         """`sum over histograms of weight x^T A x`: (..., histograms, k) to (...)."""
