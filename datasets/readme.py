@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 _CONSOLE = re.compile(r"(?<=```console\n)(.*?)(?=```)", re.S)
 _HELP = re.compile(r"(<!-- help: (.*?) -->\n```text\n)(.*?)(```)", re.S)
-_PICTURE = re.compile(r"docs/([\w.-]+\.(?:png|svg))")
+_PICTURE = re.compile(r"docs/([\w.-]+\.(?:png|jpg|svg))")
 # The command whose output in a terminal is drawn, and the drawing.
 _DRAWN = ("search photos/film/bigbuckbunny_0060.jpg -n 6", "search.svg")
 
@@ -46,8 +46,20 @@ def main() -> int:
 def renewed(text: str, folder: Path) -> str:
     """README.md's text with the outputs that its commands have now, run in `folder`."""
     gather(folder / "photos")
+    paint_sketch(folder / "sketch.png")
     text = _CONSOLE.sub(lambda match: _session(match[1], folder), text)
     return _HELP.sub(lambda match: match[1] + _output(f"cbir {match[2]} --help", folder) + match[4], text)
+
+
+def paint_sketch(target: Path) -> None:
+    """Paint what one remembers of a photo: a pale sky above, brown below, and nothing in between."""
+    from PIL import Image, ImageDraw
+
+    sketch = Image.new("RGBA", (300, 200))
+    brush = ImageDraw.Draw(sketch)
+    brush.rectangle((0, 0, 300, 90), fill="#d8deea")
+    brush.rectangle((0, 150, 300, 200), fill="#3a3420")
+    sketch.save(target)
 
 
 def _session(block: str, folder: Path) -> str:

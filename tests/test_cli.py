@@ -27,7 +27,10 @@ from cbir.cli import app
 from cbir.lock import LOCK_NAME
 from cbir.palette_file import read_palette_file
 
-COMMANDS = ["index", "search", "evaluate", "quantize", "palette", "info", "check"]
+COMMANDS = [
+    *("index", "search", "sort", "map", "compare", "duplicates"),
+    *("evaluate", "quantize", "palette", "info", "check"),
+]
 # All that is not printed as it is: what moves the cursor, and what turns the direction of writing.
 CONTROL = {chr(code) for code in [*range(32), 0x7F, *range(0x80, 0xA0), 0x202E, 0x2028]} - {"\n"}
 
@@ -347,7 +350,7 @@ def test_the_example_in_the_help_works(tmp_path: Path, indexed: Path, run: Run, 
     make_photo(tmp_path / "photo.jpg", 2)
     shutil.copytree(indexed, tmp_path / "flowers")
     shown = succeeded(run(name, "--help")).stdout
-    example = " ".join(shown[shown.index("Example: ") :].split())
+    example = " ".join(shown[shown.rindex("Example: ") :].split())
     _, _, *arguments = shlex.split(example)
     if name == "index":
         arguments.append("--rebuild")

@@ -1,15 +1,19 @@
-"""The commands: index, search, evaluate, quantize, palette, info, check."""
+"""The commands, and what each of them does."""
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cbir import __version__
+from cbir.cli.comparing import compare
+from cbir.cli.duplicates import duplicates
+from cbir.cli.mapping import map_
+from cbir.cli.options import ForceOption, IndexArgument, IndexOption, JobsOption, MetricOption, parse_metric
+from cbir.cli.search import EXAMPLE, search
 from cbir.cli.shell import (
     BAD_USAGE,
     FAILED,
@@ -21,9 +25,7 @@ from cbir.cli.shell import (
     shown_path,
     tell,
 )
-
-if TYPE_CHECKING:
-    from cbir.metric import Metric
+from cbir.cli.sorting import sort
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -46,17 +48,6 @@ class DescriptorName(StrEnum):
 
     spatial = "spatial"
     global_ = "global"
-
-
-class HitFormat(StrEnum):
-    """How hits are printed."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    paths = "paths"
-    paths0 = "paths0"
 
 
 class EvaluationFormat(StrEnum):
@@ -90,38 +81,6 @@ class InfoFormat(StrEnum):
 
     table = "table"
     json = "json"
-
-
-IndexOption = Annotated[
-    str | None,
-    typer.Option(
-        "--index", envvar="CBIR_INDEX", metavar="NAME|DIR", help="The index: a name below indexes/, or a folder."
-    ),
-]
-IndexArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[INDEX]", envvar="CBIR_INDEX", help="A name below indexes/, or a folder."),
-]
-MetricOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME[:RANGE][,SETTING=VALUE]...",
-        help="The distance. NAME: cbir, the default; qbic, as QBIC published it; or [sqrt-]laplacian, gaussian or "
-        "linear, the form over whole photos' amounts or their roots. RANGE: of similar colours, in Delta E. "
-        "SETTING: similarity, power, spread, centred, or a weight: of whole, smooth, mixed, busy, top, middle, bottom, "
-        "centre.",
-    ),
-]
-JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
-
-
-def _distance(value: float | None) -> float | None:
-    if value is not None and not 0 <= value < math.inf:
-        raise typer.BadParameter(f"{value} is no distance of 0 or more")
-    return value
 
 
 @app.callback(invoke_without_command=True, epilog="Start with: cbir index ./photos, then: cbir search query.jpg")
@@ -241,105 +200,11 @@ def index(
         raise typer.Exit(SKIPPED)
 
 
-@app.command(epilog="Example: cbir search query.jpg -n 20 --format paths")
-def search(
-    query: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="QUERY...", help="Picture files, or photos of the index by their paths or the ends of these."
-        ),
-    ],
-    index: IndexOption = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many photos to show.")] = 10,
-    offset: Annotated[int, typer.Option("--offset", min=0, metavar="N", help="Leave out the first N photos.")] = 0,
-    within: Annotated[
-        float | None,
-        typer.Option("--within", metavar="D", callback=_distance, help="Only photos at a distance of D at most."),
-    ] = None,
-    below: Annotated[
-        list[str] | None,
-        typer.Option("--below", metavar="FOLDER", help="Only photos below FOLDER; can be given more than once."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude", metavar="PATH", help="No photos below PATH, or not this one; can be given more than once."
-        ),
-    ] = None,
-    not_itself: Annotated[
-        bool, typer.Option("--not-itself", help="Leave out the photo that is itself the query.")
-    ] = False,
-    distinct: Annotated[
-        float | None,
-        typer.Option(
-            "--distinct",
-            metavar="D",
-            callback=_distance,
-            help="Put photos together with the nearest one that they are at a distance of D at most from, and show "
-            "that; 0.3 does so with copies.",
-        ),
-    ] = None,
-    format: Annotated[HitFormat, typer.Option(help="How to print the hits.")] = HitFormat.table,
-    metric: MetricOption = "cbir",
-    rerank: Annotated[
-        bool,
-        typer.Option("--rerank", help="Rank the first 1,000 anew by which of them are like one another too."),
-    ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Compare with every photo plainly too, and fail unless that finds the same."),
-    ] = False,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Tell what each stage of the search did, and how long it took.")
-    ] = False,
-    axes: Annotated[
-        int | None,
-        typer.Option(
-            "--axes",
-            min=1,
-            max=32,
-            metavar="N",
-            help="Make the index's leading axes anew, N of them; how many are best the software chooses by default.",
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Threads for many queries; one per core by default.",
-        ),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any query had to be skipped.")] = False,
-) -> None:
-    """Rank the photos of an index by how much their colours are like those of QUERY.
-
-    JSON is an object with query, index, metric and hits, a list of {rank, path, distance}, with --distinct also alike,
-    the paths of those put together with it; jsonl has a hit a line; paths0 ends each path with a zero byte, for
-    xargs -0.
-
-    Of many queries those that cannot be read are listed and skipped. A table follows each query's path, JSON is a list
-    of such objects, jsonl and csv also have the query in each line, and paths are all hits one after the other.
-    """
-    from cbir.cli.searching import Asked, run_search
-    from cbir.scope import Scope
-
-    chosen = _metric(metric)
-    if verify and rerank:
-        raise typer.BadParameter("is of no use with --rerank, which ranks otherwise", param_hint="--verify")
-    if stats and len(query) > 1:
-        raise typer.BadParameter("is of one query", param_hint="--stats")
-    scope = Scope(
-        math.inf if within is None else within,
-        offset,
-        tuple(below or ()),
-        tuple(exclude or ()),
-        not not_itself,
-        distinct,
-    )
-    asked = Asked(query, limit, chosen, scope, rerank, verify, stats, axes, jobs)
-    run_search(index, asked, format.value, strict)
+app.command(epilog=EXAMPLE)(search)
+app.command("sort", epilog="Example: cbir sort --by rainbow --montage rainbow.png")(sort)
+app.command("map", epilog="Example: cbir map -o map.png -o map.html")(map_)
+app.command("compare", epilog="Example: cbir compare query.jpg photo.jpg")(compare)
+app.command("duplicates", epilog="Example: cbir duplicates --within 0.3")(duplicates)
 
 
 @app.command(epilog="Example: cbir evaluate ./flowers --curves curves.png --worst worst.png")
@@ -382,7 +247,7 @@ def evaluate(
     """
     from cbir.cli.evaluation import Pictures, run_altered, run_labelled
 
-    chosen = _metric(metric)
+    chosen = parse_metric(metric)
     if transforms:
         for option, given in {"--layout": layout, "--rerank": rerank, "--curves": curves, "--worst": worst}.items():
             if given:
@@ -531,13 +396,3 @@ def check(
         typer.echo(f"{len(report.leftovers):,} files that runs which ended early have left {done}")
     if report.problems and not report.repaired:
         raise typer.Exit(FAILED)
-
-
-def _metric(text: str) -> Metric:
-    from cbir.errors import MetricError
-    from cbir.metric import Metric
-
-    try:
-        return Metric.parse(text)
-    except MetricError as error:
-        raise typer.BadParameter(str(error), param_hint="--metric") from error

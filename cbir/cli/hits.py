@@ -5,34 +5,41 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import typer
 
-from cbir.cli.shell import quoted_path, shown_path
+from cbir.cli.explaining import explanation_lines, explanation_record
+from cbir.cli.shell import printable, quoted_path, shown_path
 from cbir.cli.show import bars, in_color
+from cbir.explain import Explanation
 from cbir.histogram import main_colors
 from cbir.index import Hit, Index
 
+# How wide a column of shares is: names of colours longer than that are cut, and shares take so many characters.
+_NAME, _SHARE = 16, 6
+
 
 class Answer(NamedTuple):
-    """A query as it was given, and its hits."""
+    """A query as it was given, its hits, and of each why it is as far as it is, if that is asked for."""
 
     query: str
     hits: list[Hit]
+    why: list[Explanation] | None = None
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What is told of all searches: their index and metric, whether there are many, and whether hits tell the photos
-    that they stand for."""
+    """What is told of all searches: their index and metric, whether there are many, whether hits tell the photos that
+    they stand for, and which colours are asked for."""
 
     index: Index
     metric: str
     many: bool
     alike: bool
+    asked: tuple[str, ...] = ()
 
 
 def print_hits(format: str, heading: Heading, answers: Iterable[Answer]) -> None:
@@ -42,33 +49,49 @@ def print_hits(format: str, heading: Heading, answers: Iterable[Answer]) -> None
     elif format == "json":
         _json(heading, answers)
     elif format == "jsonl":
-        for query, hits in answers:
-            for hit in hits:
-                typer.echo(json.dumps(({"query": query} if heading.many else {}) | _record(hit, heading.alike)))
+        for answer in answers:
+            for record in _records(heading, answer):
+                typer.echo(json.dumps(({"query": answer.query} if heading.many else {}) | record))
     elif format == "csv":
         _csv(heading, answers)
     else:
         # Not by typer, which takes escape sequences out of what goes to a pipe: names go as they are.
         end = "\0" if format == "paths0" else "\n"
-        for _, hits in answers:
-            sys.stdout.writelines(shown_path(hit.path) + end for hit in hits)
+        for answer in answers:
+            sys.stdout.writelines(shown_path(hit.path) + end for hit in answer.hits)
 
 
-def _record(hit: Hit, alike: bool) -> dict[str, Any]:
-    record: dict[str, Any] = {"rank": hit.rank, "path": shown_path(hit.path), "distance": hit.distance}
-    return record | {"alike": list(map(shown_path, hit.alike))} if alike else record
+def _record(hit: Hit) -> dict[str, Any]:
+    return {"rank": hit.rank, "path": shown_path(hit.path), "distance": hit.distance}
+
+
+def _records(heading: Heading, answer: Answer) -> Iterator[dict[str, Any]]:
+    for i, hit in enumerate(answer.hits):
+        record = _record(hit)
+        if heading.alike:
+            record["alike"] = list(map(shown_path, hit.alike))
+        if heading.asked:
+            record["asked"] = _asked(heading, hit)
+        if answer.why is not None:
+            record["explanation"] = explanation_record(answer.why[i])
+        yield record
+
+
+def _asked(heading: Heading, hit: Hit) -> list[dict[str, Any]]:
+    """The colours asked for, with their shares of a photo; some may have one name."""
+    return [{"color": name, "share": share} for name, share in zip(heading.asked, hit.asked, strict=True)]
 
 
 def _json(heading: Heading, answers: Iterable[Answer]) -> None:
     """The object of one search, or a list of those of many, each printed as it comes."""
     before, between, after = ("[\n", ",\n", "\n]") if heading.many else ("", "", "")
     started = False
-    for query, hits in answers:
+    for answer in answers:
         value = {
-            "query": query,
+            "query": answer.query,
             "index": str(heading.index.folder),
             "metric": heading.metric,
-            "hits": [_record(hit, heading.alike) for hit in hits],
+            "hits": list(_records(heading, answer)),
         }
         typer.echo((between if started else before) + json.dumps(value, indent=1), nl=False)
         started = True
@@ -79,22 +102,29 @@ def _json(heading: Heading, answers: Iterable[Answer]) -> None:
 def _csv(heading: Heading, answers: Iterable[Answer]) -> None:
     rows = csv.writer(sys.stdout, lineterminator="\n")
     started = False
-    for query, hits in answers:
+    for answer in answers:
         if not started:
-            rows.writerow([*(["query"] if heading.many else []), "rank", "path", "distance"])
+            rows.writerow([*(["query"] if heading.many else []), "rank", "path", "distance", *heading.asked])
             started = True
-        own = [query] if heading.many else []
-        rows.writerows([*own, *_record(hit, False).values()] for hit in hits)
+        own = [answer.query] if heading.many else []
+        rows.writerows([*own, *_record(hit).values(), *hit.asked] for hit in answer.hits)
 
 
 def _tables(heading: Heading, answers: Iterable[Answer]) -> None:
-    for number, (query, hits) in enumerate(answers):
+    names = [printable(name)[:_NAME] for name in heading.asked]
+    widths = [max(len(name), _SHARE) for name in names]
+    for number, (query, hits, why) in enumerate(answers):
         if heading.many:
             typer.echo(("\n" if number else "") + quoted_path(query))
         # The path comes last, so that nothing has to be cut to keep the columns straight.
-        typer.echo("rank  distance  colours and path")
+        shares = "".join(f"{name:>{width}}  " for name, width in zip(names, widths, strict=True))
+        typer.echo(f"rank  distance  {shares}colours and path")
         colors = bars([main_colors(hit.amounts, heading.index.palette.lab) for hit in hits])
-        for hit, cell in zip(hits, colors, strict=True):
+        for i, (hit, cell) in enumerate(zip(hits, colors, strict=True)):
             alike = f" (+{len(hit.alike):,} alike)" if hit.alike else ""
-            line = f"{hit.rank:4}  {hit.distance:8.4f}  {cell}  {quoted_path(hit.path)}{alike}"
+            shares = "".join(f"{share:{width}.1%}  " for share, width in zip(hit.asked, widths, strict=True))
+            line = f"{hit.rank:4}  {hit.distance:8.4f}  {shares}{cell}  {quoted_path(hit.path)}{alike}"
             typer.echo(line, color=in_color())
+            if why is not None:
+                for told in explanation_lines(why[i], in_color()):
+                    typer.echo(f"    {told}", color=in_color())

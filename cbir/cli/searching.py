@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import typer
 
+from cbir.cli.asking import Asked
 from cbir.cli.hits import Answer, Heading, print_hits
 from cbir.cli.places import find_index
+from cbir.cli.seen import Seeing
 from cbir.cli.shell import SKIPPED, is_terminal, quoted_path, tell
 from cbir.cli.show import columns, stage_bar
-from cbir.errors import REPAIR, CbirError
+from cbir.errors import REPAIR, CbirError, PictureError
 from cbir.find import Skipped
-from cbir.index import Index
+from cbir.index import Hit, Index
 from cbir.metric import Metric
 from cbir.prepare import StageProgress
 from cbir.scope import Scope
@@ -28,10 +30,10 @@ _TOGETHER, _HITS_TOGETHER = 256, 1 << 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class Search:
     """What is searched for; `axes` lead, as many as the software chooses unless told, and `jobs` threads search."""
 
-    queries: Sequence[str]
+    questions: Sequence[Asked]
     limit: int
     metric: Metric
     scope: Scope
@@ -44,11 +46,17 @@ class Asked:
     @property
     def many(self) -> bool:
         """Whether there is more than one query."""
-        return len(self.queries) > 1
+        return len(self.questions) > 1
+
+    @property
+    def colors(self) -> tuple[str, ...]:
+        """The names of the colours that are asked for, in the order in which hits tell their shares."""
+        query = self.questions[0].query
+        return () if isinstance(query, str) else query.color_names
 
 
-def run_search(name: str | None, asked: Asked, format: str, strict: bool) -> None:
-    """Print the hits of all queries.
+def run_search(name: str | None, search: Search, seeing: Seeing, format: str, strict: bool) -> None:
+    """Print the hits of all queries, and show them in whatever other way is asked for.
 
     Raises FileNotFoundError, before any work, for a query that is nowhere, CbirError if none can be read or if hits
     turn out not to be exact, and Exit if `strict` and one cannot be read.
@@ -56,14 +64,16 @@ def run_search(name: str | None, asked: Asked, format: str, strict: bool) -> Non
     index = Index.open(find_index(name))
     if index.is_unfinished:
         tell(f"{index.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
-    _refuse_missing(index, asked.queries)
-    prepare(index, asked.metric, asked.axes)
+    _refuse_missing(index, search.questions)
+    prepare(index, search.metric, search.axes)
     skipped: list[Skipped] = []
     inexact: list[str] = []
-    heading = Heading(index, str(asked.metric), asked.many, asked.scope.distinct is not None)
-    with closing(_answers(index, asked, skipped, inexact)) as answers:
+    heading = Heading(index, str(search.metric), search.many, search.scope.distinct is not None, search.colors)
+    kept: list[tuple[Asked, Answer]] = []
+    with closing(_answers(index, search, seeing, kept, skipped, inexact)) as answers:
         print_hits(format, heading, answers)
-    _tell_what_failed(asked, skipped, inexact)
+    seeing.show(index, search.metric, search.colors, kept)
+    _tell_what_failed(search, skipped, inexact)
     if strict and skipped:
         raise typer.Exit(SKIPPED)
 
@@ -77,16 +87,16 @@ def prepare(index: Index, metric: Metric, leading: int | None = None) -> None:
         index.prepare(metric, leading=leading, progress=progress)
 
 
-def _refuse_missing(index: Index, queries: Sequence[str]) -> None:
-    for query in queries:
-        if not os.path.exists(query):
-            index.find(query)
+def _refuse_missing(index: Index, questions: Sequence[Asked]) -> None:
+    for one in questions:
+        if one.picture is not None and not os.path.exists(one.picture):
+            index.find(one.picture)
 
 
-def _tell_what_failed(asked: Asked, skipped: Sequence[Skipped], inexact: Sequence[str]) -> None:
+def _tell_what_failed(search: Search, skipped: Sequence[Skipped], inexact: Sequence[str]) -> None:
     for one in skipped:
         tell(f"skipped {quoted_path(one.path)}: {one.reason}")
-    if len(skipped) == len(asked.queries):
+    if len(skipped) == len(search.questions):
         raise CbirError(f"none of these {len(skipped):,} queries can be read")
     if inexact:
         *others, last = inexact
@@ -95,51 +105,84 @@ def _tell_what_failed(asked: Asked, skipped: Sequence[Skipped], inexact: Sequenc
         raise CbirError(f"{last}; {REPAIR}")
 
 
-def _answers(index: Index, asked: Asked, skipped: list[Skipped], inexact: list[str]) -> Generator[Answer]:
-    """The queries with their hits; queries that cannot be read, and what is not exact, are told to the lists."""
+def _answers(
+    index: Index,
+    search: Search,
+    seeing: Seeing,
+    kept: list[tuple[Asked, Answer]],
+    skipped: list[Skipped],
+    inexact: list[str],
+) -> Generator[Answer]:
+    """The queries with their hits; queries that cannot be read, and what is not exact, are told to the lists.
+
+    Those that are to be shown otherwise too are `kept`.
+    """
     # On a terminal many tables themselves tell how far it is, and a bar would get among them.
-    with stage_bar() if asked.many and not is_terminal(sys.stdout) else nullcontext() as progress:
-        for answer in _many(index, asked, skipped, progress) if asked.many else _single(index, asked):
+    with stage_bar() if search.many and not is_terminal(sys.stdout) else nullcontext() as progress:
+        for asked, hits in _many(index, search, skipped, progress) if search.many else _single(index, search):
+            why = None
+            if seeing.explain:
+                why = index.explain(asked.query, [hit.path for hit in hits], search.metric)
+            answer = Answer(asked.name, hits, why)
+            if seeing.is_asked:
+                kept.append((asked, answer))
             yield answer
-            if asked.verify:
-                _verify(index, asked, answer, inexact, progress)
+            if search.verify:
+                _verify(index, search, asked, hits, inexact, progress)
 
 
-def _single(index: Index, asked: Asked) -> Iterator[Answer]:
-    (query,) = asked.queries
+def _single(index: Index, search: Search) -> Iterator[tuple[Asked, list[Hit]]]:
+    (asked,) = search.questions
     stages: list[Stage] = []
-    hits = index.search(query, asked.limit, asked.metric, scope=asked.scope, rerank=asked.rerank, stages=stages)
-    yield Answer(query, hits)
-    if asked.stats:
+    hits = index.search(
+        asked.query, search.limit, search.metric, scope=search.scope, rerank=search.rerank, stages=stages
+    )
+    yield asked, hits
+    if search.stats:
         _print_stages(stages, len(index), len(hits))
 
 
-def _many(index: Index, asked: Asked, skipped: list[Skipped], progress: StageProgress | None) -> Iterator[Answer]:
-    together = max(1, min(_TOGETHER, _HITS_TOGETHER // (asked.scope.offset + asked.limit)))
-    for start in range(0, len(asked.queries), together):
-        queries = asked.queries[start : start + together]
+def _many(
+    index: Index, search: Search, skipped: list[Skipped], progress: StageProgress | None
+) -> Iterator[tuple[Asked, list[Hit]]]:
+    together = max(1, min(_TOGETHER, _HITS_TOGETHER // (search.scope.offset + search.limit)))
+    for start in range(0, len(search.questions), together):
+        questions = search.questions[start : start + together]
         if progress:
-            progress("queries", start, len(asked.queries))
+            progress("queries", start, len(search.questions))
         unread: list[Skipped] = []
         found = index.search_many(
-            queries,
-            asked.limit,
-            asked.metric,
-            scope=asked.scope,
-            rerank=asked.rerank,
-            jobs=asked.jobs,
+            [one.query for one in questions],
+            search.limit,
+            search.metric,
+            scope=search.scope,
+            rerank=search.rerank,
+            jobs=search.jobs,
             skipped=unread,
         )
         by_path = {one.path: one for one in unread}
-        skipped += [by_path[query] for query in queries if query in by_path]
-        yield from (Answer(query, hits) for query, hits in zip(queries, found, strict=True) if query not in by_path)
+        own = [one for one in questions if one.picture in by_path]
+        if len(own) < len(unread):
+            # What all of them ask with, such as a painting, which may be one of the queries too.
+            pictures = {one.picture for one in own}
+            common = min(unread, key=lambda one: (one.path in pictures, one.path))
+            raise PictureError(common.path, common.reason)
+        skipped += [Skipped(one.given or one.name, by_path[str(one.picture)].reason) for one in own]
+        yield from ((one, hits) for one, hits in zip(questions, found, strict=True) if one.picture not in by_path)
 
 
-def _verify(index: Index, asked: Asked, answer: Answer, inexact: list[str], progress: StageProgress | None) -> None:
+def _verify(
+    index: Index,
+    search: Search,
+    asked: Asked,
+    hits: Sequence[Hit],
+    inexact: list[str],
+    progress: StageProgress | None,
+) -> None:
     """Tell that hits are exact, or note that they are not."""
     with stage_bar() if progress is None else nullcontext(progress) as bar:
-        verified = index.verify(answer.query, answer.hits, asked.limit, asked.metric, scope=asked.scope, progress=bar)
-    whose = f"{quoted_path(answer.query)}: " if asked.many else ""
+        verified = index.verify(asked.query, hits, search.limit, search.metric, scope=search.scope, progress=bar)
+    whose = f"{quoted_path(asked.name)}: " if search.many else ""
     if verified.same == verified.of:
         tell(f"{whose}exact: {verified.same:,} of {verified.of:,}")
     else:
