@@ -32,7 +32,9 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A photo, a folder of photos, or an index.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
     index: IndexOption = None,
-    format: Annotated[CompareFormat, typer.Option(help="How to print it.")] = CompareFormat.table,
+    format: Annotated[
+        CompareFormat, typer.Option(help="How to print it. Example: --format json")
+    ] = CompareFormat.table,
     jobs: JobsOption = None,
 ) -> None:
     """Compare the colours of two photos, folders or indexes.

@@ -28,11 +28,12 @@ def duplicates(
             min=0,
             max=10,
             help="How far apart in colours copies are at most; 0.75 finds more of a quarter the size, or turned upside "
-            "down, and takes longer.",
+            "down, and takes longer. Example: --within 0.3",
         ),
     ] = 0.5,
     format: Annotated[
-        SortFormat, typer.Option(help="How to print them; groups of paths end with an empty one.")
+        SortFormat,
+        typer.Option(help="How to print them; groups of paths end with an empty one. Example: --format json"),
     ] = SortFormat.table,
     jobs: JobsOption = None,
 ) -> None:

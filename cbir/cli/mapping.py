@@ -35,10 +35,16 @@ def map_(
     index: IndexOption = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", metavar="FILE", help="A picture or a page (.html), or both; map.png if none."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A picture or a page (.html), or both; map.png if none. Example: -o map.html",
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("-n", "--limit", min=1, max=20_000, help="Only so many photos, evenly drawn.")
+        int | None,
+        typer.Option("-n", "--limit", min=1, max=20_000, help="Only so many photos, evenly drawn. Example: -n 500"),
     ] = None,
     force: ForceOption = False,
     jobs: JobsOption = None,

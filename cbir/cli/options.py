@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 IndexOption = Annotated[
     str | None,
     typer.Option(
-        "--index", envvar="CBIR_INDEX", metavar="NAME|DIR", help="The index: a name below indexes/, or a folder."
+        "--index",
+        envvar="CBIR_INDEX",
+        metavar="NAME|DIR",
+        help="The index: a name below indexes/, or a folder. Example: --index photos",
     ),
 ]
 IndexArgument = Annotated[
@@ -27,13 +30,13 @@ MetricOption = Annotated[
         help="The distance. NAME: cbir, the default; qbic, as QBIC published it; or [sqrt-]laplacian, gaussian or "
         "linear, the form over whole photos' amounts or their roots. RANGE: of similar colours, in Delta E. "
         "SETTING: similarity, power, spread, centred, or a weight: of whole, smooth, mixed, busy, top, middle, bottom, "
-        "centre.",
+        "centre. Example: --metric cbir:5,centre=2",
     ),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default.")
+    int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; one per core by default. Example: -j 1")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an output that exists.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist. Example: -o out.png --force")]
 
 
 def parse_distance(value: float | None) -> float | None:

@@ -160,7 +160,12 @@ def search(
             help="No photos below PATH, or not this one; can be given more than once. Example: --exclude photos/scans",
         ),
     ] = None,
-    not_itself: Annotated[bool, typer.Option("--not-itself", help="Leave out the photos that are asked with.")] = False,
+    not_itself: Annotated[
+        bool,
+        typer.Option(
+            "--not-itself", help="Leave out the photos that are asked with. Example: cbir search a.jpg --not-itself"
+        ),
+    ] = False,
     distinct: Annotated[
         float | None,
         typer.Option(
@@ -206,14 +211,26 @@ def search(
     metric: MetricOption = "cbir",
     rerank: Annotated[
         bool,
-        typer.Option("--rerank", help="Rank the first 1,000 anew by which of them are like one another too."),
+        typer.Option(
+            "--rerank",
+            help="Rank the first 1,000 anew by which of them are like one another too. Example: "
+            "cbir search a.jpg --rerank",
+        ),
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Compare with every photo plainly too, and fail unless that finds the same."),
+        typer.Option(
+            "--verify",
+            help="Compare with every photo plainly too, and fail unless that finds the same. Example: "
+            "cbir search a.jpg --verify",
+        ),
     ] = False,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Tell what each stage of the search did, and how long it took.")
+        bool,
+        typer.Option(
+            "--stats",
+            help="Tell what each stage of the search did, and how long it took. Example: cbir search a.jpg --stats",
+        ),
     ] = False,
     axes: Annotated[
         int | None,
@@ -222,14 +239,25 @@ def search(
             min=1,
             max=32,
             metavar="N",
-            help="Make the index's leading axes anew, N of them; how many are best the software chooses by default.",
+            help="Make the index's leading axes anew, N of them; how many are best the software chooses by default. "
+            "Example: --axes 16",
         ),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Threads for many queries; one per core by default."),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Threads for many queries; one per core by default. Example: cbir search a.jpg b.jpg -j 1",
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any query had to be skipped.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 3 if any query had to be skipped. Example: cbir search a.jpg b.jpg --strict"
+        ),
+    ] = False,
 ) -> None:
     """Rank the photos of an index by how much their colours are like those of QUERY, or like what is asked for.
 

@@ -50,24 +50,46 @@ def sort(
     by: Annotated[
         str | None,
         typer.Option(
-            "--by", metavar="rainbow|lightness|COLOR", help="The order; rainbow unless told, or a colour: most first."
+            "--by",
+            metavar="rainbow|lightness|COLOR",
+            help="The order; rainbow unless told, or a colour: most first. Example: --by teal",
         ),
     ] = None,
     color: Annotated[
-        str | None, typer.Option("--color", metavar="COLOR", help="As --by, where a colour is called like an order.")
+        str | None,
+        typer.Option(
+            "--color", metavar="COLOR", help="As --by, where a colour is called like an order. Example: --color teal"
+        ),
     ] = None,
     format: Annotated[
-        SortFormat | None, typer.Option(help="How to print the photos; a table unless they go to a file or folder.")
+        SortFormat | None,
+        typer.Option(
+            help="How to print the photos; a table unless they go to a file or folder. Example: --format paths"
+        ),
     ] = None,
-    montage: Annotated[Path | None, typer.Option(metavar="FILE", help="Show them on a sheet, as a picture.")] = None,
+    montage: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Show them on a sheet, as a picture. Example: --montage rainbow.png"),
+    ] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Show them on a page, which links to the photos.")
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Show them on a page, which links to the photos. Example: --html rainbow.html",
+        ),
     ] = None,
     link_to: Annotated[
-        Path | None, typer.Option("--link-to", metavar="DIR", help="Link to them from DIR, numbered in order.")
+        Path | None,
+        typer.Option(
+            "--link-to", metavar="DIR", help="Link to them from DIR, numbered in order. Example: --link-to rainbow"
+        ),
     ] = None,
     copy_to: Annotated[
-        Path | None, typer.Option("--copy-to", metavar="DIR", help="Copy them to DIR, numbered in order.")
+        Path | None,
+        typer.Option(
+            "--copy-to", metavar="DIR", help="Copy them to DIR, numbered in order. Example: --copy-to rainbow"
+        ),
     ] = None,
     force: ForceOption = False,
     jobs: JobsOption = None,
