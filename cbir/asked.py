@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cbir.color import F64
 
 _Float = NDArray[np.floating]
+_DECIMALS = 12
 # Of a colour that takes up so much of a photo half of all is seen that is to be seen of it.
 _SEEN = 0.001
 # A colour is rare that takes up less than about so much of the collection.
@@ -92,7 +93,8 @@ class Unmet:
         for one, shades, weight in zip(self.asked, self._shades, self.weights, strict=True):
             taken = _taken(shares.take(shades, axis=1), one.share)
             lacking += weight * (one.share - (taken * (1 - self.costs[shades])).sum(axis=1))
-        return np.asarray(np.maximum(lacking, 0.0))
+        # So that of a photo that has all, or nothing, rounding leaves exactly 0, or 1.
+        return np.asarray(np.maximum(np.round(lacking, _DECIMALS), 0.0))
 
     def taken(self, shares: F64) -> F64:
         """How much of each of a photo's colours, (k,), makes up each asked colour: (asked, k)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from cbir.pixels import Picture, working_picture
 from cbir.quadratic import one_thread
 from cbir.query import TOLERANCE, Like, Query, QueryError
 from cbir.ranking import Question
-from cbir.search import Mask
+from cbir.search import Mask, Stage
 from cbir.space import Point, Space
 from cbir.tone import has_tone
 
@@ -91,11 +93,18 @@ class Asker:
     described: Callable[[str], tuple[U8, int | None]]
     mean: Callable[[], F64]
 
-    def question(self, query: Query, metric: Metric) -> Question:
-        """What is searched for a query. Raises QueryError, PictureError, FileNotFoundError, MetricError."""
+    def question(self, query: Query, metric: Metric, stages: list[Stage] | None = None) -> Question:
+        """What is searched for a query; what was done for that is told to `stages`.
+
+        Raises QueryError, PictureError, FileNotFoundError, MetricError.
+        """
         plan = self._planned(query, metric)
+        start = time.perf_counter()
         with one_thread():
             costs, allowed = self._looked_through(query, plan.parts)
+        if stages is not None and (plan.parts or allowed is not None):
+            left = len(self.photos) if allowed is None else int(np.count_nonzero(allowed))
+            stages.append(Stage("looked through", len(self.photos), left, time.perf_counter() - start))
         own_costs = costs if plan.aim is None or plan.parts else None
         rows = tuple(row for _, row in plan.likes if row is not None)
         is_one = len(query.like) == 1 and not plan.parts and not query.unlike
@@ -179,7 +188,11 @@ class Asker:
     def _described(self, one: Like, query: Query) -> tuple[U8, int | None]:
         if query.region is None and not query.ignore_background:
             return self.described(one.picture)
-        picture = read_picture(one.picture)
+        path = one.picture
+        if not os.path.exists(path):
+            _, row = self.described(path)
+            path = path if row is None else self.photos.path(row)
+        picture = read_picture(path)
         try:
             if query.region is not None:
                 picture = region_of(picture, *query.region)
@@ -188,7 +201,7 @@ class Asker:
                 picture = without_background(picture) or picture
             return describe_picture(picture, self.palette, self.descriptor), None
         except ValueError as error:
-            raise PictureError(one.picture, str(error)) from error
+            raise PictureError(path, str(error)) from error
 
     def _aim(
         self,
@@ -198,11 +211,7 @@ class Asker:
         unlikes: Sequence[tuple[U8, int | None]],
     ) -> Aim | None:
         if likes:
-            return aim(
-                space,
-                [(space.point(codes), one.weight) for (codes, _), one in zip(likes, query.liked, strict=True)],
-                [(space.point(codes), one.weight) for (codes, _), one in zip(unlikes, query.unliked, strict=True)],
-            )
+            return aim(space, _weighed(space, likes, query.liked), _weighed(space, unlikes, query.unliked))
         return aim_at(self._painted_point(query, space)) if query.is_whole_picture else None
 
     def _painted_point(self, query: Query, space: Space) -> Point:
@@ -227,7 +236,8 @@ class Asker:
                 lambda block: tuple(_unmet_pairs(unmet, self.palette, block.whole[0])),
             )
         for name, one in zip(query.accent_names, query.accent_colors, strict=True):
-            stands_out = StandsOut(lab, one, self.mean())
+            mean = self.mean() if len(self.photos) else np.zeros(len(lab))
+            stands_out = StandsOut(lab, one, mean)
             costs = partial(_does_not_stand_out, stands_out)
             yield Part(f"accent {name}", query.weight("accent"), costs)
         if query.paint is not None:
@@ -289,6 +299,14 @@ class Asker:
             yield lambda whole, name=tone: has_tone(name, whole, lab)  # type: ignore[misc]
         for one in query.unwanted:
             yield lambda whole, it=one: share_of(whole, lab, it) <= it.share  # type: ignore[misc]
+
+
+def _weighed(
+    space: Space, described: Sequence[tuple[U8, int | None]], likes: Sequence[Like]
+) -> list[tuple[Point, float]]:
+    """Where some pictures are, with their weights; in an order that does not depend on what they are called."""
+    pairs = sorted((codes.tobytes(), one.weight) for (codes, _), one in zip(described, likes, strict=True))
+    return [(space.point(np.frombuffer(codes, np.uint8)), weight) for codes, weight in pairs]
 
 
 def _refuse_both(

@@ -241,7 +241,7 @@ class Index:
         Raises PictureError for a file that cannot be read, FileNotFoundError for one that is nowhere, MetricError for a
         metric that asks for what the index's descriptor does not tell, ValueError for a scope out of range.
         """
-        question = self._question(query, metric)
+        question = self._question(query, metric, stages)
         ranking = self._ranking(question.metric, scope, self._allowed(scope))
         return self._hits(ranking.told(question, limit, rerank=rerank, stages=stages), scope, question)
 
@@ -340,9 +340,14 @@ class Index:
             hits.append(Hit(rank, self.path(one.row), one.distance, amounts, alike, tuple(shares)))
         return hits
 
-    def _question(self, query: str | os.PathLike[str] | ArrayLike | Query, metric: Metric) -> Question:
+    def _question(
+        self,
+        query: str | os.PathLike[str] | ArrayLike | Query,
+        metric: Metric,
+        stages: list[Stage] | None = None,
+    ) -> Question:
         if isinstance(query, Query):
-            return self._asker().question(query, metric)
+            return self._asker().question(query, metric, stages)
         if isinstance(query, (str, os.PathLike)):
             # A metric that cannot be used is said before a picture is read.
             self.space(metric)

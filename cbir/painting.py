@@ -13,6 +13,8 @@ from cbir.descriptor import Descriptor
 from cbir.palette import Palette
 from cbir.pixels import Picture
 
+# Rounding of what has all, or nothing.
+_DECIMALS = 12
 # Of parts of an area that take up less, nothing is asked: they are what a brush's soft edge spills.
 _LEAST = 0.002
 
@@ -45,7 +47,8 @@ class Painting:
 
     def of(self, shares: NDArray[np.floating]) -> F64:
         """Photos' shares, (n, blocks, k), to what they lack of the painting, (n,): 0 to 1."""
-        return np.asarray(sum(weight * unmet.of(own) for unmet, own, weight in self.areas(shares)))
+        lacking = sum(weight * unmet.of(own) for unmet, own, weight in self.areas(shares))
+        return np.asarray(np.round(lacking, _DECIMALS))
 
     def areas(self, shares: NDArray[np.floating]) -> Iterator[tuple[Unmet, F64, float]]:
         """For each area that is painted: what is asked there, the photos' shares of it, (n, k), and its weight."""
