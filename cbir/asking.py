@@ -22,6 +22,7 @@ from cbir.descriptor import Descriptor
 from cbir.errors import PictureError
 from cbir.explain import Explanation, Pair, explain, largest_first
 from cbir.feedback import Aim, aim, aim_at
+from cbir.find import absolute
 from cbir.metric import Metric
 from cbir.painting import Painting
 from cbir.palette import Palette
@@ -107,15 +108,21 @@ class Asker:
             stages.append(Stage("looked through", len(self.photos), left, time.perf_counter() - start))
         own_costs = costs if plan.aim is None or plan.parts else None
         rows = tuple(row for _, row in plan.likes if row is not None)
+        # By its path it is the query's own, also if it has changed, or a part of it is asked for.
+        own = {*rows, *(row for row in map(self._row_of, query.liked) if row is not None)}
         is_one = len(query.like) == 1 and not plan.parts and not query.unlike
         return Question(
             codes=plan.likes[0][0] if plan.likes else np.empty(0, np.uint8),
             metric=plan.metric,
             itself=rows[0] if is_one and rows else None,
-            own=rows,
+            own=tuple(sorted(own)),
             compound=Compound(plan.aim, plan.weight, own_costs, plan.total, allowed),
             asked=(*query.asked, *query.accent_colors, *query.unwanted),
         )
+
+    def _row_of(self, like: Like) -> int | None:
+        row = self.photos.row_of(absolute(like.picture))
+        return row if row is not None or os.path.exists(like.picture) else self.described(like.picture)[1]
 
     def explain(self, query: Query, metric: Metric, rows: Sequence[int], most: int) -> list[Explanation]:
         """Why each of some photos is as far from a query as a search says: see `Explanation`.

@@ -19,6 +19,8 @@ _SEEDS = 4
 _BLOCK = 512
 # By so much bounds are widened, for rounding in the few sums that they are made of.
 _WIDER = 1 + 1e-9
+# So many times how far off the query may be: that, the photo, and the products of their difference.
+_DOUBTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,8 @@ class Compound:
             allowed = cheap if allowed is None else cheap & allowed
             least = float(self.costs.min(where=allowed, initial=math.inf))
         left = max(square - least, 0.0) / self.weight if math.isfinite(least) else 0.0
-        return math.sqrt(left) / aim.shrinks * _WIDER, allowed
+        # Where colours are next to the same, distances are mostly rounding, and the form that feedback makes too.
+        return (math.sqrt(left) * _WIDER + _DOUBTS * aim.point.doubt) / aim.shrinks, allowed
 
     def _distances(self, space: Space, collection: Collection, aim: Aim, found: Found) -> F64:
         distances = np.empty(len(found.rows))

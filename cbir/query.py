@@ -125,6 +125,10 @@ class Query:
                 raise QueryError(f"there is no kind {kind[:40]!r} of part to weigh; there are {', '.join(KINDS)}")
             if not 0 < weight <= 1000:
                 raise QueryError(f"the weight of {kind} is a number above 0 up to 1000, not {weight}")
+        places = [(one.color.lab, one.tolerance) for one in _all(self.colors)]
+        twice = [one.color.name for one in _all(self.colors) if places.count((one.color.lab, one.tolerance)) > 1]
+        if twice and not self.is_whole_picture:
+            raise QueryError(f"{twice[0]}: the same colour is asked for twice; ask once, with both amounts")
         total = sum(one.amount or 0.0 for one in _all(self.colors))
         if total > 1 + _ROUNDING:
             raise QueryError(f"the colours asked for make {100 * total:.4g} % of a photo; at most 100 can be")
