@@ -99,15 +99,14 @@ class Compound:
     def _first_bound(self, space: Space, collection: Collection, aim: Aim, limit: int, allowed: Mask | None) -> float:
         """A distance that the `limit`-th nearest photo does not exceed: that of the `limit`-th of some."""
         wanted = _SEEDS * limit
-        seeds = nearest_rows(space, collection, aim.point, wanted, allowed=allowed)
+        found = [nearest_rows(space, collection, aim.point, wanted, allowed=allowed)]
         if self.costs is not None:
-            cheap = self._cheapest(_SEEDS * wanted, allowed)
-            others = nearest_rows(space, collection, aim.point, wanted, allowed=cheap)
-            is_new = ~np.isin(others.rows, seeds.rows)
-            seeds = Found(
-                np.concatenate([seeds.rows, others.rows[is_new]]),
-                np.concatenate([seeds.distances, others.distances[is_new]]),
-            )
+            # The cheapest, whatever else they are, and the nearest of some more.
+            for number in (limit, _SEEDS * wanted):
+                cheap = self._cheapest(number, allowed)
+                found.append(nearest_rows(space, collection, aim.point, wanted, allowed=cheap))
+        rows, first = np.unique(np.concatenate([one.rows for one in found]), return_index=True)
+        seeds = Found(rows, np.concatenate([one.distances for one in found])[first])
         distances = np.sort(self._distances(space, collection, aim, seeds))
         return float(distances[limit - 1]) if len(distances) >= limit else math.inf
 

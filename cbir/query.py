@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ _MOST_PARTS = 256
 # Sums of amounts are written in decimals.
 _ROUNDING = 1e-9
 KINDS = ("like", "color", "accent", "paint")
-_WEIGHT = re.compile(r"(?P<path>.+)\*(?P<weight>[0-9]*\.?[0-9]+)", re.DOTALL)
 _NUMBER = r"\s*(\d+)\s*"
 _REGION = re.compile(",".join([_NUMBER] * 4))
 
@@ -81,8 +81,8 @@ class Query:
     not matter. Raises QueryError, or ColorError for a colour that nobody knows.
     """
 
-    like: Sequence[str | Like] = ()
-    unlike: Sequence[str | Like] = ()
+    like: Sequence[str | os.PathLike[str] | Like] = ()
+    unlike: Sequence[str | os.PathLike[str] | Like] = ()
     colors: Sequence[str | Wanted] = ()
     accents: Sequence[str | Wanted] = ()
     without: Sequence[str | Wanted] = ()
@@ -190,7 +190,10 @@ def _all(colors: Sequence[str | Wanted]) -> list[Wanted]:
 
 
 def _wanted(one: str | Wanted) -> Wanted:
-    return parse_wanted(one) if isinstance(one, str) else one
+    wanted = parse_wanted(one) if isinstance(one, str) else one
+    if not (wanted.amount is None or 0 < wanted.amount <= 1) or not (wanted.tolerance is None or wanted.tolerance > 0):
+        raise QueryError(f"{wanted.color.name}: an amount is a share above 0 up to 1, a tolerance above 0")
+    return wanted
 
 
 def _asked(one: Wanted, share: float) -> Asked:
@@ -198,8 +201,8 @@ def _asked(one: Wanted, share: float) -> Asked:
     return Asked(one.color.lab, share if one.amount is None else one.amount, tolerance)
 
 
-def _like(one: str | Like) -> Like:
-    like = one if isinstance(one, Like) else Like(one)
+def _like(one: str | os.PathLike[str] | Like) -> Like:
+    like = one if isinstance(one, Like) else Like(os.fspath(one))
     if not 0 < like.weight <= 1000:
         raise QueryError(f"{like.picture}: a weight is a number above 0 up to 1000, not {like.weight:g}")
     return like
