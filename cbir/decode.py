@@ -50,6 +50,19 @@ _EXTRAS = {
 # Encoders of JPEG 2000 seldom make more smaller versions of a picture than this.
 _MOST_HALVINGS = 5
 _EXIF_ORIENTATION = 0x0112
+# Tags that tell of a file's own pixels: their number, kind, and where in the file they are.
+_EXIF_OF_PIXELS = (
+    *range(0x0100, 0x0108),
+    0x0111,
+    *range(0x0115, 0x0118),
+    0x011C,
+    0x0140,
+    0x0142,
+    0x0143,
+    0x0144,
+    0x0145,
+)
+_MOST_EXIF = 65_000
 # Where Pillow keeps Exif, or what may stand in for it, when it has read a header.
 _EXIF_KEYS = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
 # How a camera was held, in LibRaw's numbers and in those of Exif.
@@ -103,6 +116,35 @@ def read_working_picture(path: str | os.PathLike[str], *, limits: Limits = DEFAU
 def read_small_picture(path: str | os.PathLike[str], most: int, *, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Decode a picture file to `most` pixels at most, all if it has fewer; see `read_working_picture`."""
     return _read(os.fspath(path), most, limits)
+
+
+def read_exif(path: str | os.PathLike[str]) -> bytes | None:
+    """What a picture file says of itself in Exif (when, where, by which camera), for a picture that is upright.
+
+    Without what does not hold for that: which way is up, and a small version of it. None if there is none, or it is
+    damaged, or the file is no picture. At most 64 KiB, which is as much as a JPEG holds.
+    """
+    try:
+        with open(path, "rb") as file:
+            kind = picture_format(file.read(HEAD_BYTES))
+            if kind not in _PLUGINS:
+                return None
+            with NO_WARNINGS, QUIET if kind == "TIFF" else nullcontext():
+                return _exif_of(_open(kind, file))
+    # As of which way is up: the picture is fine without.
+    except Exception:
+        return None
+
+
+def _exif_of(image: Image.Image) -> bytes | None:
+    if not any(key in image.info for key in _EXIF_KEYS):
+        return None
+    exif = image.getexif()
+    exif.pop(_EXIF_ORIENTATION, None)
+    for tag in _EXIF_OF_PIXELS:
+        exif.pop(tag, None)
+    written = exif.tobytes()
+    return written if len(exif) and len(written) <= _MOST_EXIF else None
 
 
 # --- the file, and why it is not read

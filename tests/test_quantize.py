@@ -1,5 +1,6 @@
 """Redrawing a picture in a few flat colours: how many, which, and what is written."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from pictures import make_photo, photo_pixels
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from cbir.color import lab_of_bytes
+from cbir.color import hex_of_bytes, lab_of_bytes
 from cbir.errors import OutputError, PaletteError, PictureError
-from cbir.palette import Algorithm, Palette
+from cbir.eye import Space, learn_palette
+from cbir.palette import Palette
 from cbir.pixels import Picture
-from cbir.quantize import Quantized, palette_of_picture, quantize, quantize_file, reduce_palette
+from cbir.quantize import Quantized, quantize, quantize_file, reduce_palette
+from cbir.styles import StyleName
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 PHOTO = Picture(photo_pixels(1, (120, 90)))
@@ -48,10 +51,10 @@ def china(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- how many colours, and which
 
 
-@pytest.mark.parametrize("algorithm", ["minibatch", "kmeans"])
+@pytest.mark.parametrize("space", ["eye", "rgb"])
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 32])
-def test_a_photo_gets_exactly_k_colours(k: int, algorithm: Algorithm) -> None:
-    drawn = quantize(PHOTO, k, algorithm=algorithm)
+def test_a_photo_gets_exactly_k_colours(k: int, space: Space) -> None:
+    drawn = quantize(PHOTO, k, space=space)
     assert drawn.pixels.shape == PHOTO.pixels.shape
     assert len(colors_of(drawn.pixels)) == len(drawn.colors) == k
 
@@ -78,22 +81,37 @@ def test_no_picture_gets_more_than_k_colours(pixels: NDArray[np.uint8], k: int) 
     assert len(colors_of(drawn.pixels)) == len(drawn.colors) <= min(k, len(colors_of(pixels)))
 
 
+def differences(pixels: NDArray[np.uint8], colors: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """CIEDE2000 between pixels, (n, 3), and colours, (k, 3), by scikit-image."""
+    color = pytest.importorskip("skimage.color", reason="scikit-image, which tells CIEDE2000, is not installed")
+    lab, other = (lab_of_bytes(one).astype(float) for one in (pixels.reshape(-1, 3), colors))
+    return np.asarray(color.deltaE_ciede2000(lab[:, None], other[None]))
+
+
 @pytest.mark.parametrize("k", [2, 8, 24])
-def test_each_pixel_gets_the_colour_nearest_in_lab(k: int) -> None:
+def test_each_pixel_gets_the_colour_that_looks_nearest(k: int) -> None:
     drawn = quantize(PHOTO, k)
-    pixels, colors = (lab_of_bytes(one.reshape(-1, 3)).astype(float) for one in (PHOTO.pixels, drawn.colors))
-    distances = np.linalg.norm(pixels[:, None] - colors[None], axis=2)
-    chosen = np.linalg.norm(pixels - lab_of_bytes(drawn.pixels.reshape(-1, 3)), axis=1)
-    assert (chosen - distances.min(axis=1)).max() < 1e-3
+    apart = differences(PHOTO.pixels, drawn.colors)
+    chosen = np.take_along_axis(apart, drawn.labels.reshape(-1, 1).astype(int), axis=1)[:, 0]
+    assert (chosen - apart.min(axis=1)).max() < 1e-2
 
 
 @pytest.mark.parametrize("k", [2, 8, 24])
 def test_each_pixel_gets_the_nearest_colour_of_a_given_palette(k: int) -> None:
     palette = Palette.of_bytes(np.random.default_rng(0).integers(0, 256, (k, 3)).astype(np.uint8))
     drawn = quantize(PHOTO, palette=palette)
-    pixels, colors = (lab_of_bytes(one.reshape(-1, 3)).astype(float) for one in (PHOTO.pixels, palette.srgb))
-    nearest = np.linalg.norm(pixels[:, None] - colors[None], axis=2).argmin(axis=1)
-    assert np.array_equal(drawn.pixels, palette.srgb[nearest].reshape(PHOTO.pixels.shape))
+    assert colors_of(drawn.colors) <= colors_of(palette.srgb)
+    apart = differences(PHOTO.pixels, palette.srgb).min(axis=1)
+    own = differences(PHOTO.pixels, drawn.colors)
+    assert np.abs(np.take_along_axis(own, drawn.labels.reshape(-1, 1).astype(int), 1)[:, 0] - apart).max() < 1e-2
+
+
+def test_by_rgb_each_pixel_gets_the_colour_nearest_in_its_levels() -> None:
+    drawn = quantize(PHOTO, 8, space="rgb")
+    levels, colors = PHOTO.pixels.reshape(-1, 3).astype(float), drawn.colors.astype(float)
+    apart = np.linalg.norm(levels[:, None] - colors, axis=2)
+    chosen = np.take_along_axis(apart, drawn.labels.reshape(-1, 1).astype(int), axis=1)[:, 0]
+    assert np.allclose(chosen, apart.min(axis=1))
 
 
 @given(
@@ -151,10 +169,25 @@ def test_grey_stays_grey() -> None:
     assert np.ptp(colors, axis=1).max() <= 1
 
 
-def test_one_colour_of_a_photo_is_its_mean() -> None:
-    (color,) = quantize(PHOTO, 1).colors
-    mean = lab_of_bytes(PHOTO.pixels).reshape(-1, 3).mean(axis=0)
-    assert lab_of_bytes(color) == pytest.approx(mean, abs=1)
+def test_by_rgb_one_colour_of_a_photo_is_the_mean_of_its_levels() -> None:
+    (color,) = quantize(PHOTO, 1, space="rgb").colors
+    assert color == pytest.approx(PHOTO.pixels.reshape(-1, 3).mean(axis=0), abs=1)
+
+
+def test_dithering_goes_with_flat_colours_alone() -> None:
+    assert len(quantize(PHOTO, 4, dither="ordered").colors) <= 4
+    with pytest.raises(PaletteError, match="dithering"):
+        quantize(PHOTO, 4, style="darkly", dither="ordered")
+
+
+@pytest.mark.parametrize("style", ["flat", "darkly", "poster", "ink"])
+@pytest.mark.parametrize("k", [2, 5, 16])
+def test_every_style_has_at_most_k_colours_and_transparency_stays(style: StyleName, k: int) -> None:
+    alpha = np.full(PHOTO.pixels.shape[:2], 255, np.uint8)
+    alpha[:20] = 0
+    drawn = quantize(Picture(PHOTO.pixels, alpha), k, style=style)
+    assert drawn.visible is not None and not drawn.visible[:20].any() and drawn.visible[20:].all()
+    assert len(colors_of(drawn.pixels[20:])) == len(drawn.colors) <= k
 
 
 def test_what_is_less_than_half_opaque_becomes_transparent() -> None:
@@ -189,7 +222,7 @@ def test_other_numbers_of_colours_than_1_to_256_are_refused(k: int) -> None:
     with pytest.raises(PaletteError, match=f"1 to 256 colours, not {k}"):
         quantize(PHOTO, k)
     with pytest.raises(PaletteError, match=f"1 to 256 colours, not {k}"):
-        palette_of_picture(PHOTO, k)
+        learn_palette(PHOTO, k)
 
 
 # --- shares
@@ -302,3 +335,34 @@ def test_a_number_of_colours_that_is_refused_leaves_no_output(tmp_path: Path) ->
     with pytest.raises(PaletteError):
         quantize_file(tmp_path / "photo.png", tmp_path / "out.png", 0)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+# --- what is kept of a file
+
+
+def test_exif_is_kept_but_for_which_way_is_up(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Cambo"
+    Image.fromarray(PHOTO.pixels).save(tmp_path / "photo.jpg", exif=exif)
+    for name in ("out.png", "out.jpg", "out.webp", "out.tif"):
+        quantize_file(tmp_path / "photo.jpg", tmp_path / name, 4)
+        with Image.open(tmp_path / name) as image:
+            assert image.size == PHOTO.pixels.shape[:2], name
+            assert image.getexif().get(0x010F) == "Cambo", name
+            assert image.getexif().get(0x0112, 1) == 1, name
+
+
+def test_exif_that_is_damaged_is_left_out(tmp_path: Path) -> None:
+    Image.fromarray(PHOTO.pixels).save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    quantize_file(tmp_path / "photo.jpg", tmp_path / "out.png", 4)
+    assert len(colors_of(read(tmp_path / "out.png"))) == 4
+
+
+def test_svg_has_exactly_the_colours_of_the_picture(tmp_path: Path) -> None:
+    pytest.importorskip("vtracer", reason="vtracer, which traces shapes, is not installed")
+    Image.fromarray(PHOTO.pixels).save(tmp_path / "photo.png")
+    drawn = quantize_file(tmp_path / "photo.png", tmp_path / "out.svg", 4, style="poster")
+    svg = (tmp_path / "out.svg").read_text()
+    assert set(re.findall('fill="(#[0-9a-f]{6})"', svg)) <= {hex_of_bytes(color) for color in drawn.colors}
+    with pytest.raises(OutputError, match="beside"):
+        quantize_file(tmp_path / "photo.png", tmp_path / "both.svg", side_by_side=True)

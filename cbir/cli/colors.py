@@ -12,19 +12,20 @@ from cbir.cli.places import find_index
 from cbir.cli.show import block, in_color
 from cbir.color import hex_of_bytes
 from cbir.errors import CbirError, IndexFolderError, OutputError
+from cbir.eye import learn_palette
 from cbir.histogram import Swatch
 from cbir.index import Index
 from cbir.output import check_output, save_file, save_pixels
-from cbir.palette import Algorithm, Palette
+from cbir.palette import Palette
 from cbir.palette_file import PALETTE_SUFFIXES, WRITERS, read_palette_file, strip
-from cbir.quantize import palette_of_picture, quantize, read_visible_picture, reduce_palette
+from cbir.quantize import quantize, read_visible_picture, reduce_palette
 
 
-def palette_of(name: str, k: int | None, algorithm: Algorithm) -> Palette:
+def palette_of(name: str, k: int | None) -> Palette:
     """The palette of an index, a palette file or a picture, summed up in k colours if k is given (a picture's: 8)."""
     path = Path(name)
     if path.is_file() and path.suffix.lower() not in PALETTE_SUFFIXES:
-        return palette_of_picture(read_visible_picture(path), k or 8, algorithm)
+        return learn_palette(read_visible_picture(path), k or 8)
     if path.is_file():
         palette = Palette.of_bytes(read_palette_file(path))
         shares = np.ones(len(palette))

@@ -13,6 +13,7 @@ from cbir.cli.comparing import compare
 from cbir.cli.duplicates import duplicates
 from cbir.cli.mapping import map_
 from cbir.cli.options import ForceOption, IndexArgument, IndexOption, JobsOption, MetricOption, parse_metric
+from cbir.cli.quantizing import quantize
 from cbir.cli.search import EXAMPLE, search
 from cbir.cli.shell import (
     BAD_USAGE,
@@ -259,46 +260,7 @@ def evaluate(
     run_labelled(path, index, named, chosen, rerank, rivals, format.value, pictures, seed, jobs)
 
 
-@app.command(epilog="Example: cbir quantize photo.jpg -k 8 --side-by-side")
-def quantize(
-    input: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture file.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Where to; INPUT-quantized.png in this folder unless told."),
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("--colors", "-k", min=1, max=256, help="How many colours; 8, or all of --palette.")
-    ] = None,
-    palette: Annotated[
-        str | None,
-        typer.Option(
-            metavar="INDEX|FILE",
-            help="Take the colours of an index, a palette file (gpl, ase, css, json) or a picture.",
-        ),
-    ] = None,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Put the original beside it.")] = False,
-    algorithm: Annotated[Algorithm, typer.Option(help="How the colours are found.")] = Algorithm.minibatch,
-    force: ForceOption = False,
-) -> None:
-    """Redraw a picture in a few flat colours.
-
-    PNG, GIF, TIFF and BMP are written as palette images, which makes them small; .jpg and .webp can be named too.
-    """
-    from cbir.cli.colors import palette_of
-    from cbir.cli.show import size
-    from cbir.output import check_picture_output
-    from cbir.quantize import quantize_file
-
-    target = output or Path(f"{input.stem}-quantized.png")
-    check_picture_output(target, force)
-    fixed = None if palette is None else palette_of(palette, k, algorithm.value)
-    drawn = quantize_file(
-        input, target, k or 8, algorithm=algorithm.value, palette=fixed, side_by_side=side_by_side, force=force
-    )
-    typer.echo(
-        f"{printable(str(target))}: {len(drawn.colors)} colours, {size(target.stat().st_size)} "
-        f"({printable(str(input))} has {size(input.stat().st_size)})"
-    )
+app.command(epilog="Example: cbir quantize photo.jpg --style darkly -o darkly.png")(quantize)
 
 
 @app.command(epilog="Example: cbir palette photo.jpg -k 5 -o photo.gpl -o photo.png")
