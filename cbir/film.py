@@ -887,10 +887,7 @@ class Writer:
             if not self.has_sound or (isinstance(error, OSError) and error.errno not in (None, EINVAL)):
                 raise
             names = ", ".join(sorted({sound.codec_context.name for sound in film.sound}))
-            ending = self._target.suffix
-            raise OutputError(
-                f"{self._target}: {names} sound does not go into {ending}; name the output .mkv"
-            ) from error
+            raise RefusedError(f"{names} sound does not go into {self._target.suffix}; name the output .mkv") from error
         for item in self._waiting:
             self._copy(item)
         self._waiting = []
