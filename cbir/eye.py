@@ -43,7 +43,7 @@ _SOFT = 0.3
 # The share is below half a percent because the edge of a small thing is a mixture with what is around it.
 _ACCENT_SHARE, _ACCENT_DIFFERENCE = 0.004, 12.0
 _MOST_ACCENTS = 4
-_ACCENT_CANDIDATES = 64
+_ACCENT_CANDIDATES = 256
 # Labelled at a time, so that the scores stay in the processor's cache.
 _FEW_SCORES = 1 << 17
 # Where the near form of CIEDE2000 (squared) cannot tell which of two colours is nearer.
@@ -275,17 +275,18 @@ def _with_accents(points: _Points, k: int) -> F32:
 
 
 def _accent(points: _Points, colors: F32) -> NDArray[np.bool_] | None:
-    """Which points make up the largest accent, if there is one: alike, and far from all colours."""
+    """Which points make up the accent that stands out most, if there is one: alike, and far from all colours."""
     limit = _ACCENT_DIFFERENCE**2
-    far = points.squared(colors).min(axis=1) > limit
-    weight = np.where(far, points.weights, 0)
-    if weight.sum() < _ACCENT_SHARE:
+    squared = points.squared(colors).min(axis=1)
+    far = squared > limit
+    # Not the heaviest alone, which are parts of large things where the colours are few.
+    error = np.where(far, points.weights * squared, 0)
+    candidates = np.argsort(-error, kind="stable")[:_ACCENT_CANDIDATES]
+    alike = (points.squared(points.at[candidates]) <= limit) & far[:, None]
+    large = points.weights @ alike >= _ACCENT_SHARE
+    if not large.any():
         return None
-    heaviest = np.argsort(-weight, kind="stable")[:_ACCENT_CANDIDATES]
-    alike = (points.squared(points.at[heaviest]) <= limit) & far[:, None]
-    shares = points.weights @ alike
-    largest = int(shares.argmax())
-    return alike[:, largest] if shares[largest] >= _ACCENT_SHARE else None
+    return np.asarray(alike[:, np.where(large, squared[candidates], 0).argmax()], bool)
 
 
 # --- labels

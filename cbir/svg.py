@@ -29,7 +29,7 @@ def svg_of(colors: U8, labels: U16, visible: NDArray[np.bool_] | None = None) ->
     from PIL import Image
 
     try:
-        import vtracer  # type: ignore[import-not-found, unused-ignore]
+        import vtracer
     except ImportError:
         raise CbirError("SVG is traced by vtracer; install it with: pip install 'cbir[svg]'") from None
     pixels = colors[labels]
