@@ -119,7 +119,7 @@ def rivals() -> dict[str, Redraw]:
 def by_cbir(pixels: U8, k: int) -> U8:
     """Our own."""
     palette = learn_palette(Picture(pixels), k)
-    return palette.srgb[labels_by_eye(pixels, palette)]
+    return palette.srgb[labels_by_eye(pixels, palette, learnt=True)]
 
 
 def _by_cbir_rgb(pixels: U8, k: int) -> U8:
