@@ -79,8 +79,8 @@ def labels_by_eye(pixels: U8, palette: Palette, *, learnt: bool = False) -> U16:
     `pixels` (..., 3) uint8 sRGB; the result is (...) uint16. The colours as they are written, in 8 bits, are compared,
     those that `cbir.ciede2000.left` cannot rule out by the formula itself.
     Of a palette that was `learnt` from these pixels, which lie near its colours, most are told from one another by a
-    near form of CIEDE2000, several times as fast; of two million pixels of a photo some hundred labels then differ, which
-    changed the mean by less than a ten-thousandth.
+    near form of CIEDE2000, several times as fast; of two million pixels of a photo some hundred labels then differ,
+    which changed the mean by less than a ten-thousandth.
     """
     with one_thread():
         nearest = _by_eye(lab_of_bytes(palette.srgb), _CLOSE_FACTOR if learnt else np.inf)
