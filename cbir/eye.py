@@ -48,6 +48,8 @@ _ACCENT_CANDIDATES = 256
 _FEW_SCORES = 1 << 17
 # Where the near form of CIEDE2000 (squared) cannot tell which of two colours is nearer.
 _CLOSE_FACTOR, _CLOSE = 1.5, 0.5
+# So few colours lie far from the pixels, where that form is off by more; and by the formula they are soon told.
+_FEW_COLORS = 8
 
 
 def learn_palette(picture: Picture, k: int, *, space: Space = "eye", keep_accents: bool = False) -> Palette:
@@ -78,12 +80,13 @@ def labels_by_eye(pixels: U8, palette: Palette, *, learnt: bool = False) -> U16:
 
     `pixels` (..., 3) uint8 sRGB; the result is (...) uint16. The colours as they are written, in 8 bits, are compared,
     those that `cbir.ciede2000.left` cannot rule out by the formula itself.
-    Of a palette that was `learnt` from these pixels, which lie near its colours, most are told from one another by a
-    near form of CIEDE2000, several times as fast; of two million pixels of a photo some hundred labels then differ,
-    which changed the mean by less than a ten-thousandth.
+    Of a palette that was `learnt` from these pixels, which lie near its colours if it has more than eight, most are
+    told from one another by a near form of CIEDE2000, several times as fast; of two million pixels of a photo some
+    hundred labels then differ, which changed the mean by less than a ten-thousandth.
     """
     with one_thread():
-        nearest = _by_eye(lab_of_bytes(palette.srgb), _CLOSE_FACTOR if learnt else np.inf)
+        near = learnt and len(palette) > _FEW_COLORS
+        nearest = _by_eye(lab_of_bytes(palette.srgb), _CLOSE_FACTOR if near else np.inf)
         return _labels(pixels, len(palette), lambda srgb: nearest(lab_of_bytes(srgb)))
 
 

@@ -9,21 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cbir import manifest
-from cbir.asked import share_of
-from cbir.asking import Asker
 from cbir.axes import LEADING
 from cbir.color import F64, U8
 from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS, Descriptor
 from cbir.errors import REPAIR, CbirError, IndexFolderError, PictureError
-from cbir.explain import Explanation, explain
 from cbir.find import Skipped, absolute
 from cbir.manifest import Manifest
 from cbir.metric import DEFAULT, Metric
@@ -32,7 +29,6 @@ from cbir.parallel import cores
 from cbir.photos import Photos
 from cbir.prepare import Prepared, StageProgress, key_of
 from cbir.quadratic import one_thread
-from cbir.query import Query
 from cbir.ranking import Hit as Hit
 from cbir.ranking import Question, Ranking, Told, as_found, compared, last_rank, told_for_all
 from cbir.ranking import Verified as Verified
@@ -42,7 +38,10 @@ from cbir.segment import Segment
 from cbir.space import Space
 
 if TYPE_CHECKING:
+    from cbir.asking import Asker
+    from cbir.explain import Explanation
     from cbir.indexing import Progress
+    from cbir.query import Query
 
 # Photos whose descriptors are read at a time.
 _BLOCK = 4096
@@ -323,8 +322,10 @@ class Index:
         Of each the `most` pairs of colours that add most are told. Raises as `search` does, and FileNotFoundError for
         a path that is no photo of the index.
         """
+        from cbir.explain import explain
+
         rows = [self.find(path) for path in paths]
-        if isinstance(query, Query):
+        if _is_query(query):
             return self._asker().explain(query, metric, rows, most)
         question = self._question(query, metric)
         space, amounts = self.space(question.metric), self.descriptor.whole(question.codes)
@@ -332,6 +333,8 @@ class Index:
         return [explain(space, self.palette.lab, prepared, amounts, self.codes(row), most) for row in rows]
 
     def _hits(self, told: Sequence[Told], scope: Scope, question: Question) -> list[Hit]:
+        from cbir.asked import share_of
+
         hits = []
         for rank, one in enumerate(told, start=scope.offset + 1):
             amounts = self.amounts(one.row)
@@ -346,7 +349,7 @@ class Index:
         metric: Metric,
         stages: list[Stage] | None = None,
     ) -> Question:
-        if isinstance(query, Query):
+        if _is_query(query):
             return self._asker().question(query, metric, stages)
         if isinstance(query, (str, os.PathLike)):
             # A metric that cannot be used is said before a picture is read.
@@ -354,9 +357,11 @@ class Index:
             codes, itself = self._codes_of_query(os.fspath(query))
             own = self.photos.row_of(absolute(query)) if itself is None else itself
             return Question(codes, metric, itself, () if own is None else (own,))
-        return Question(self.descriptor.of_whole(self._checked(query)), metric.of_whole())
+        return Question(self.descriptor.of_whole(self._checked(cast("ArrayLike", query))), metric.of_whole())
 
     def _asker(self) -> Asker:
+        from cbir.asking import Asker
+
         return Asker(self.palette, self.descriptor, self.photos, self.space, self._codes_of_query, self.mean_amounts)
 
     def _question_or_error(
@@ -452,6 +457,15 @@ class Index:
         if not np.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
             raise ValueError("amounts are finite, non-negative, and not all zero")
         return values
+
+
+def _is_query(query: object) -> TypeGuard[Query]:
+    """Whether it is a query of several parts, whose modules a search by example does without."""
+    if isinstance(query, (str, os.PathLike, np.ndarray)):
+        return False
+    from cbir.query import Query
+
+    return isinstance(query, Query)
 
 
 def _size(path: Path) -> int:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
 
-from cbir.color_name import ColorError, NamedColor, Wanted, parse_wanted
-from cbir.decode import DEFAULT_LIMITS
 from cbir.errors import CbirError, PictureError
-from cbir.query import Like, Query, QueryError, Region, painted
+
+if TYPE_CHECKING:
+    from cbir.color_name import Wanted
+    from cbir.query import Like, Query
 
 STANDARD_INPUT = "-"
 _WEIGHED = re.compile(r"(?P<picture>.+)\*(?P<weight>[0-9]+\.?[0-9]*|\.[0-9]+)", re.DOTALL)
@@ -106,6 +107,8 @@ class Asking:
         return ", ".join([*words, *(f"weight {one}" for one in self.weights)])
 
     def _query(self, picture: str | None) -> Query:
+        from cbir.query import Like, Query, Region
+
         likes = [_like(text) for text in self.like] + ([Like(picture)] if picture is not None else [])
         colors = [*_checked("--color", lambda: _parsed(self.colors)), *self._palette()]
         return _checked(
@@ -128,7 +131,9 @@ class Asking:
         if self.palette is None:
             return []
         from cbir.color import hex_of_bytes, lab_of_bytes
+        from cbir.color_name import NamedColor
         from cbir.palette_file import read_palette_file
+        from cbir.query import painted
 
         if self.colors:
             raise typer.BadParameter("is a whole picture's colours, so it goes without --color", param_hint="--palette")
@@ -138,6 +143,8 @@ class Asking:
 
 
 def _parsed(texts: tuple[str, ...], amounts: bool = True) -> list[Wanted]:
+    from cbir.color_name import ColorError, parse_wanted
+
     wanted = [parse_wanted(text) for text in texts]
     for text, one in zip(texts, wanted, strict=True):
         if one.amount is not None and not amounts:
@@ -146,6 +153,9 @@ def _parsed(texts: tuple[str, ...], amounts: bool = True) -> list[Wanted]:
 
 
 def _checked(option: str, make: Callable[[], _T]) -> _T:
+    from cbir.color_name import ColorError
+    from cbir.query import QueryError
+
     try:
         return make()
     except (QueryError, ColorError) as error:
@@ -154,6 +164,8 @@ def _checked(option: str, make: Callable[[], _T]) -> _T:
 
 def _like(text: str) -> Like:
     """A picture, with its weight after a `*`, unless a file is called so."""
+    from cbir.query import Like
+
     found = _WEIGHED.fullmatch(text)
     if found is None or os.path.exists(text):
         return Like(text)
@@ -173,6 +185,8 @@ def _weight(text: str) -> tuple[str, float]:
 @contextmanager
 def _standard_input() -> Iterator[str]:
     """A file that holds what comes by standard input. Raises CbirError if nothing does, or too much."""
+    from cbir.decode import DEFAULT_LIMITS
+
     most = DEFAULT_LIMITS.file_bytes
     if sys.stdin is None:
         raise CbirError("standard input: is closed; pipe a picture into it")

@@ -7,16 +7,17 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from cbir.cli.explaining import explanation_lines, explanation_record
 from cbir.cli.shell import printable, quoted_path, shown_path
 from cbir.cli.show import bars, in_color
-from cbir.explain import Explanation
 from cbir.histogram import main_colors
 from cbir.index import Hit, Index
+
+if TYPE_CHECKING:
+    from cbir.explain import Explanation
 
 # How wide a column of shares is: names of colours longer than that are cut, and shares take so many characters.
 _NAME, _SHARE = 16, 6
@@ -73,6 +74,8 @@ def _records(heading: Heading, answer: Answer) -> Iterator[dict[str, Any]]:
         if heading.asked:
             record["asked"] = _asked(heading, hit)
         if answer.why is not None:
+            from cbir.cli.explaining import explanation_record
+
             record["explanation"] = explanation_record(answer.why[i])
         yield record
 
@@ -126,5 +129,7 @@ def _tables(heading: Heading, answers: Iterable[Answer]) -> None:
             line = f"{hit.rank:4}  {hit.distance:8.4f}  {shares}{cell}  {quoted_path(hit.path)}{alike}"
             typer.echo(line, color=in_color())
             if why is not None:
+                from cbir.cli.explaining import explanation_lines
+
                 for told in explanation_lines(why[i], in_color()):
                     typer.echo(f"    {told}", color=in_color())
