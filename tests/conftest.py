@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import settings
 from pictures import make_photo
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cbir import describe
@@ -88,11 +91,19 @@ def shared() -> Path:
     return folder
 
 
+@cache
+def one_command() -> Any:
+    """The command, with all of its options."""
+    return get_command(app)
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in this process, in the folder of the test: `run("search", path).stdout`, `.exit_code`, ..."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CBIR_INDEX", raising=False)
+    # Made of its options once: that takes longer than most runs.
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: one_command())
 
     def invoke(*arguments: object, **environment: str) -> Result:
         return CliRunner().invoke(

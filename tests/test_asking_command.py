@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer.testing
 from conftest import Run
 from pictures import make_photo
 from PIL import Image
@@ -108,12 +107,6 @@ def thumbnails_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from (work(item, *arguments) for item in items)
 
     monkeypatch.setattr(thumbnail_module, "in_order", serial)
-
-
-@pytest.fixture(autouse=True)
-def one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the command of its options once: that takes longer than most of these searches."""
-    monkeypatch.setattr(typer.testing, "_get_command", lambda _: COMMAND)
 
 
 Hits = list[dict[str, Any]]
