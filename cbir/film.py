@@ -296,7 +296,8 @@ class Film:
     def __init__(self, path: str, container: Any) -> None:
         self.path, self._input = path, container
         self.video = _video_stream(path, container)
-        self.sound = list(container.streams.audio)
+        # Of a kind that nobody knows it cannot be copied either.
+        self.sound = [sound for sound in container.streams.audio if sound.codec_context is not None]
         context = self.video.codec_context
         self.width, self.height = int(context.width), int(context.height)
         _check_size(path, self.width, self.height)
