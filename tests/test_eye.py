@@ -212,7 +212,7 @@ def sea_with_buoy() -> tuple[Picture, NDArray[np.bool_]]:
     return Picture(pixels), buoy
 
 
-@pytest.mark.parametrize("k", [3, 8])
+@pytest.mark.parametrize("k", [2, 3, 8])
 def test_a_red_buoy_on_the_sea_stays_red_if_accents_are_kept(k: int) -> None:
     picture, buoy = sea_with_buoy()
     kept = learn_palette(picture, k, keep_accents=True)
