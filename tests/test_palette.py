@@ -366,11 +366,15 @@ def test_labels_are_exact_for_colours_of_the_whole_cube():
 @pytest.mark.parametrize("number", [0, 1], ids=["temple", "flower"])
 def test_a_photos_histogram_is_that_of_its_nearest_colours_pixel_by_pixel(number, k):
     photo, palette = photos()[number], learnt(k)
-    reference = np.bincount(nearest_in_float64(photo, palette), minlength=k) / (photo.size / 3)
-    histogram = count_labels(palette.labels(photo), k)
-    # Measured: 0.0001 to 0.0005, that is 11 to 65 pixels which are all but equally near to two colours, where the two
-    # L*a*b* formulas (up to 0.005 apart) choose differently.
-    assert np.abs(histogram - reference).sum() <= 0.001
+    labels, reference = palette.labels(photo).ravel(), nearest_in_float64(photo, palette)
+    np.testing.assert_array_equal(count_labels(labels, k), np.bincount(labels, minlength=k) / len(labels))
+    # Where they choose differently both colours are all but equally near: the two L*a*b* formulas are up to 0.005 apart.
+    other = np.flatnonzero(labels != reference)
+    points = rgb2lab(photo.reshape(1, -1, 3))[0][other]
+    ours, theirs = (np.linalg.norm(points - palette.lab[one[other]], axis=1) for one in (labels, reference))
+    assert (ours <= theirs + 0.01).all()
+    # Measured: 10 to 215 pixels of 273,280, by the palette that a processor's rounding leads to.
+    assert len(other) <= 0.001 * len(labels)
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (50, 3), (5, 6, 3), (0, 6, 3), (2, 3, 4, 3)])
