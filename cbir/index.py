@@ -171,6 +171,21 @@ class Index:
         return rows[0]
 
     @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.folder.absolute().name
+
+    @property
+    def reference(self) -> U8:
+        """The descriptors of the photos that a centred metric measures from, (r, blocks * k) uint8."""
+        return self._reference
+
+    @property
+    def decoder(self) -> str:
+        """What decoded the photos."""
+        return self._manifest.decoder
+
+    @property
     def descriptor(self) -> Descriptor:
         """What is kept of each photo."""
         return DESCRIPTORS[self._manifest.descriptor]
@@ -384,7 +399,11 @@ class Index:
         for place in (*scope.below, *scope.excluded):
             if not self.photos.has(place):
                 raise CbirError(f"{place}: no photo of {self.folder} is, or lies below it")
-        return self.photos.mask(scope.below or None, scope.excluded)
+        allowed = self.photos.mask(scope.below or None, scope.excluded)
+        if scope.since is None and scope.until is None:
+            return allowed
+        changed = self.photos.changed(scope.since, scope.until)
+        return changed if allowed is None else allowed & changed
 
     def unread(self) -> list[Skipped]:
         """The pictures that could not be read, and why."""

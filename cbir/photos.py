@@ -82,6 +82,16 @@ class Photos:
                     allowed[start:end] = value
         return allowed
 
+    def changed(self, since: int | None, until: int | None) -> Mask:
+        """Which photos' files were changed at `since` or later, and before `until`, in nanoseconds: (n,) bool."""
+        times = np.concatenate([np.empty(0, np.int64), *(segment.photos.mtimes for segment in self.segments)])
+        allowed = np.ones(len(times), np.bool_)
+        if since is not None:
+            allowed &= times >= since
+        if until is not None:
+            allowed &= times < until
+        return allowed
+
     def has(self, place: str) -> bool:
         """Whether a path is of a photo, or of a folder that photos lie below."""
         return any(start < end for start, end in self._ranges(absolute(place)))

@@ -23,6 +23,8 @@ class Scope:
     excluded: tuple[str, ...] = ()
     itself: bool = True
     distinct: float | None = None
+    since: int | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if not self.within >= 0:

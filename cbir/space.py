@@ -98,6 +98,11 @@ class Space:
         """How long the vectors are."""
         return len(self.weights) * int(self.form.embedding.shape[1])
 
+    @property
+    def longest(self) -> float:
+        """How long a vector can be."""
+        return 1.0 if self.metric.centred else self._longest() * float(np.linalg.norm(self.form.embedding, 2))
+
     def prepare(self, codes: U8) -> F64:
         """What the form is taken of: descriptors (..., blocks * k) to (..., histograms, k) float64."""
         x = self._powers(self.descriptor.shares(codes, areas=self._areas)) - self._mean

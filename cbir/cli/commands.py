@@ -13,6 +13,7 @@ from cbir.cli.comparing import compare
 from cbir.cli.duplicates import duplicates
 from cbir.cli.mapping import map_
 from cbir.cli.options import ForceOption, IndexArgument, IndexOption, JobsOption, MetricOption, parse_metric
+from cbir.cli.pushing import push
 from cbir.cli.quantizing import quantize
 from cbir.cli.search import EXAMPLE, search
 from cbir.cli.shell import (
@@ -202,6 +203,7 @@ def index(
 
 
 app.command(epilog=EXAMPLE)(search)
+app.command(epilog="Example: cbir push photos postgresql://archive@db.example/pictures")(push)
 app.command("sort", epilog="Example: cbir sort --by rainbow --montage rainbow.png")(sort)
 app.command("map", epilog="Example: cbir map -o map.png -o map.html")(map_)
 app.command("compare", epilog="Example: cbir compare query.jpg photo.jpg")(compare)

@@ -13,8 +13,9 @@ import typer
 
 from cbir.cli.shell import printable, quoted_path, shown_path
 from cbir.cli.show import bars, in_color
+from cbir.color import F32
 from cbir.histogram import main_colors
-from cbir.index import Hit, Index
+from cbir.index import Hit
 
 if TYPE_CHECKING:
     from cbir.explain import Explanation
@@ -33,10 +34,12 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Heading:
-    """What is told of all searches: their index and metric, whether there are many, whether hits tell the photos that
-    they stand for, and which colours are asked for."""
+    """What is told of all searches: what their index is called, the colours of its palette, (k, 3) float32, their
+    metric, whether there are many, whether hits tell the photos that they stand for, and which colours are asked for.
+    """
 
-    index: Index
+    index: str
+    lab: F32
     metric: str
     many: bool
     alike: bool
@@ -92,7 +95,7 @@ def _json(heading: Heading, answers: Iterable[Answer]) -> None:
     for answer in answers:
         value = {
             "query": answer.query,
-            "index": str(heading.index.folder),
+            "index": heading.index,
             "metric": heading.metric,
             "hits": list(_records(heading, answer)),
         }
@@ -122,7 +125,7 @@ def _tables(heading: Heading, answers: Iterable[Answer]) -> None:
         # The path comes last, so that nothing has to be cut to keep the columns straight.
         shares = "".join(f"{name:>{width}}  " for name, width in zip(names, widths, strict=True))
         typer.echo(f"rank  distance  {shares}colours and path")
-        colors = bars([main_colors(hit.amounts, heading.index.palette.lab) for hit in hits])
+        colors = bars([main_colors(hit.amounts, heading.lab) for hit in hits])
         for i, (hit, cell) in enumerate(zip(hits, colors, strict=True)):
             alike = f" (+{len(hit.alike):,} alike)" if hit.alike else ""
             shares = "".join(f"{share:{width}.1%}  " for share, width in zip(hit.asked, widths, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from cbir.cli.options import ForceOption, IndexOption, MetricOption, parse_distance, parse_metric
 
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 EXAMPLE = "Example: cbir search query.jpg --color teal:30 -n 20 --format paths"
 
 
@@ -26,6 +28,7 @@ class HitFormat(StrEnum):
 
 
 def search(
+    context: typer.Context,
     query: Annotated[
         list[str] | None,
         typer.Argument(
@@ -131,6 +134,34 @@ def search(
         ),
     ] = None,
     index: IndexOption = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            envvar="CBIR_STORE",
+            metavar="URL",
+            help="Search what cbir push has put into this store, in place of an index; pictures alone are asked with. "
+            "Example: --store postgresql://archive@db.example/pictures",
+        ),
+    ] = None,
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            "--effort",
+            min=1,
+            metavar="N",
+            help="How many photos of its graph, or cells, a store looks at, by default as many as its engine thinks "
+            "best; more find more. Example: --effort 200",
+        ),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Have a store compare with all its photos, and go on until the hits are proven exact. Example: "
+            "--store faiss:stores/photos --exact",
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many photos to show. Example: -n 20")] = 10,
     offset: Annotated[
         int, typer.Option("--offset", min=0, metavar="N", help="Leave out the first N photos. Example: --offset 10")
@@ -159,6 +190,18 @@ def search(
             metavar="PATH",
             help="No photos below PATH, or not this one; can be given more than once. Example: --exclude photos/scans",
         ),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            "--since",
+            formats=_DATES,
+            help="Only photos whose files were changed then or later. Example: --since 2024-05-01",
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--until", formats=_DATES, help="Only those changed before. Example: --until 2024-06-01"),
     ] = None,
     not_itself: Annotated[
         bool,
@@ -280,6 +323,13 @@ def search(
     from cbir.scope import Scope
 
     chosen = parse_metric(metric)
+    if store is not None and _is_given(context, "index"):
+        if _is_given(context, "store"):
+            raise typer.BadParameter("goes without --index", param_hint="--store")
+        # The store of the environment is what is searched unless something else is asked for.
+        store = None
+    if store is None and (effort is not None or exact):
+        raise typer.BadParameter("goes with --store", param_hint="--exact" if exact else "--effort")
     asking = Asking(
         tuple(query or ()),
         tuple(color or ()),
@@ -301,6 +351,8 @@ def search(
         tuple(exclude or ()),
         not not_itself,
         distinct,
+        _nanoseconds(since, "--since"),
+        _nanoseconds(until, "--until"),
     )
     seeing = Seeing(explain, html, montage, preview, open_, copy_to, link_to, force)
     if verify and rerank:
@@ -312,4 +364,25 @@ def search(
     seeing.check(len(asking.pictures) > 1, limit)
     with asking.questions() as questions:
         wanted = Search(questions, limit, chosen, scope, rerank, verify, stats, axes, jobs)
+        if store is not None:
+            from cbir.cli.storing import refuse_in_store, run_store_search
+
+            refuse_in_store(wanted, seeing)
+            own_metric = chosen if _is_given(context, "metric") else None
+            run_store_search(store, wanted, own_metric, effort, exact, seeing, format.value, strict)
+            return
         run_search(index, wanted, seeing, format.value, strict)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _nanoseconds(moment: datetime | None, option: str) -> int | None:
+    """A moment of this machine's time in nanoseconds since 1970 began."""
+    try:
+        return None if moment is None else int(moment.timestamp()) * 1_000_000_000
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(f"{moment} is no time of this calendar's", param_hint=option) from None

@@ -68,12 +68,19 @@ def run_search(name: str | None, search: Search, seeing: Seeing, format: str, st
     prepare(index, search.metric, search.axes)
     skipped: list[Skipped] = []
     inexact: list[str] = []
-    heading = Heading(index, str(search.metric), search.many, search.scope.distinct is not None, search.colors)
+    heading = Heading(
+        str(index.folder),
+        index.palette.lab,
+        str(search.metric),
+        search.many,
+        search.scope.distinct is not None,
+        search.colors,
+    )
     kept: list[tuple[Asked, Answer]] = []
     with closing(_answers(index, search, seeing, kept, skipped, inexact)) as answers:
         print_hits(format, heading, answers)
     seeing.show(index, search.metric, search.colors, kept)
-    _tell_what_failed(search, skipped, inexact)
+    tell_what_failed(search, skipped, inexact)
     if strict and skipped:
         raise typer.Exit(SKIPPED)
 
@@ -93,7 +100,8 @@ def _refuse_missing(index: Index, questions: Sequence[Asked]) -> None:
             index.find(one.picture)
 
 
-def _tell_what_failed(search: Search, skipped: Sequence[Skipped], inexact: Sequence[str]) -> None:
+def tell_what_failed(search: Search, skipped: Sequence[Skipped], inexact: Sequence[str]) -> None:
+    """List the queries that were skipped, and the hits that are not exact. Raises CbirError if nothing is left."""
     for one in skipped:
         tell(f"skipped {quoted_path(one.path)}: {one.reason}")
     if len(skipped) == len(search.questions):

@@ -25,6 +25,7 @@ from cbir.ranking import Hit
 
 if TYPE_CHECKING:
     from cbir.page import Card, Section
+    from cbir.stored import StoredIndex
 
 # Pairs of colours that a picture of an explanation shows: all that there are of eight main colours each.
 _PAIRS = 64
@@ -68,7 +69,7 @@ class Seeing:
             check_sheet_output(self.montage, limit, self.force)
 
     def show(
-        self, index: Index, metric: Metric, colors: Sequence[str], answers: Sequence[tuple[Asked, Answer]]
+        self, index: Index | StoredIndex, metric: Metric, colors: Sequence[str], answers: Sequence[tuple[Asked, Answer]]
     ) -> None:
         """Show hits in all the ways that were asked for, and tell what was written."""
         if not self.is_asked:
@@ -91,7 +92,12 @@ class Seeing:
             open_hits([hit.path for hit in hits])
 
     def _write_page(
-        self, target: Path, index: Index, metric: Metric, colors: Sequence[str], answers: Sequence[tuple[Asked, Answer]]
+        self,
+        target: Path,
+        index: Index | StoredIndex,
+        metric: Metric,
+        colors: Sequence[str],
+        answers: Sequence[tuple[Asked, Answer]],
     ) -> None:
         from cbir.cli.seeing import save_page
         from cbir.page import thumbnail_side
@@ -109,7 +115,7 @@ class Seeing:
 
     def _section(
         self,
-        index: Index,
+        index: Index | StoredIndex,
         metric: Metric,
         colors: Sequence[str],
         asked: Asked,
@@ -123,6 +129,7 @@ class Seeing:
         from cbir.thumbnail import thumbnail
 
         def why(hit: Hit) -> str:
+            assert isinstance(index, Index), "a store explains nothing"
             (explanation,) = index.explain(asked.query, [hit.path], metric, most=_PAIRS)
             return flow_svg(explanation)
 
@@ -167,9 +174,9 @@ class Seeing:
         preview([(hit_caption(hit), one) for hit, one in zip(hits, pictures, strict=True)], sys.stdout)
 
 
-def _file_of(index: Index, picture: str) -> str:
-    """Where a picture is that is a file, or is told by its name in the index."""
-    return picture if os.path.exists(picture) else index.path(index.find(picture))
+def _file_of(index: Index | StoredIndex, picture: str) -> str:
+    """Where a picture is that is a file, or is told by its name in the index; a store knows whole paths alone."""
+    return index.path(index.find(picture)) if isinstance(index, Index) and not os.path.exists(picture) else picture
 
 
 def _with_shares(cards: Iterable[Card], hits: Sequence[Hit], colors: Sequence[str]) -> Iterator[Card]:

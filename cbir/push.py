@@ -1,0 +1,191 @@
+"""Copying an index into a store, and bringing it up to date there: only what has changed is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cbir.color import U8
+from cbir.index import Index
+from cbir.metric import DEFAULT, Metric
+from cbir.store import DEFAULT_KIND, KINDS, Rows, Store, StoreError, key_of, mark_of, open_store
+from cbir.store_header import Header
+
+# Photos that are looked at, and sent, at a time: some megabytes, below what one message to any engine may have.
+_BLOCK = 2048
+Progress = Callable[[str, int, int], object]
+_KEY = np.dtype([("high", "u8"), ("low", "u8")])
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What one push did to a store: `photos` are in it now; of these `sent` are new or have changed. `deleted` were
+    taken out."""
+
+    store: str
+    photos: int
+    sent: int
+    deleted: int
+    seconds: float
+
+
+def push_index(
+    index: Index,
+    target: str,
+    metric: Metric = DEFAULT,
+    *,
+    kind: str | None = None,
+    progress: Progress | None = None,
+) -> PushReport:
+    """Make a store at the address `target` hold the photos of an index, as vectors of a metric.
+
+    `kind` says how the engine finds near photos, one of `cbir.store.KINDS`; a new store has "hnsw" unless told, one
+    that is there keeps its own. A photo that is in the store as it is in the index is not sent again, so after an
+    interruption the same call goes on. `progress` is told of stages. Raises StoreError, MissingExtraError, MetricError.
+    """
+    started = time.perf_counter()
+    if kind is not None and kind not in KINDS:
+        raise StoreError(f"there is no kind {kind!r}; use one of {', '.join(KINDS)}")
+    with _opened(target) as store:
+        with store.writing():
+            header = _header_for(index, store, metric, kind)
+            known = _Known.of(store, progress)
+            own = _Known.of_index(index, progress)
+            gone = known.keys_not_in(own)
+            for start in range(0, len(gone), _BLOCK):
+                store.delete(gone[start : start + _BLOCK])
+            sent = _send(index, store, header, own.changed_since(known), progress)
+            if progress:
+                progress("settling", 0, 1)
+            store.settle(header.kind)
+            doubt = Header.of_bytes(store.header() or b"", store.shown).doubt
+            store.write_header(replace(header, doubt=doubt, is_complete=True).to_bytes())
+        return PushReport(store.shown, len(index), sent, len(gone), time.perf_counter() - started)
+
+
+@contextmanager
+def _opened(target: str) -> Iterator[Store]:
+    store = open_store(target)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) -> Header:
+    """The header of what is to be in the store, which from now on is incomplete."""
+    own = header_of(index, metric, kind or DEFAULT_KIND)
+    # Before anything is made: a metric that cannot be used is refused here.
+    dimensions = own.space.dimensions
+    data = store.header()
+    if data is not None:
+        old = Header.of_bytes(data, store.shown)
+        old.check_same(own, store.shown)
+        own = replace(own, kind=kind or old.kind, doubt=old.doubt)
+    store.create(dimensions)
+    store.write_header(own.to_bytes())
+    return own
+
+
+def header_of(index: Index, metric: Metric, kind: str) -> Header:
+    """What a store is told of an index."""
+    info = index.name, metric, index.descriptor, index.palette.lab, index.reference, index.decoder
+    return Header(*info, kind)
+
+
+class _Known:
+    """Photos by `keys` (n,) of 128 bits, in ascending order, with `marks` (n,) int64 and the `rows` that they came
+    in: 32 bytes a photo."""
+
+    def __init__(self, keys: NDArray[np.void], marks: NDArray[np.int64]) -> None:
+        self.rows = np.argsort(keys, order=("high", "low"), kind="stable")
+        self.keys, self.marks = keys[self.rows], marks[self.rows]
+
+    @classmethod
+    def of(cls, store: Store, progress: Progress | None) -> _Known:
+        """What is in a store."""
+        keys, marks = [np.empty(0, _KEY)], [np.empty(0, np.int64)]
+        done, total = 0, store.count()
+        for some, theirs in store.marks():
+            keys.append(_packed_keys(some))
+            marks.append(np.asarray(theirs, np.int64))
+            done += len(some)
+            if progress:
+                progress("known", done, max(done, total))
+        return cls(np.concatenate(keys), np.concatenate(marks))
+
+    @classmethod
+    def of_index(cls, index: Index, progress: Progress | None) -> _Known:
+        """What is in an index."""
+        keys, marks = np.empty(len(index), _KEY), np.empty(len(index), np.int64)
+        for start in range(0, len(index), _BLOCK):
+            rows = range(start, min(start + _BLOCK, len(index)))
+            keys[start : rows.stop] = _packed_keys([key_of(index.path(row)) for row in rows])
+            marks[start : rows.stop] = _marks(index, rows)
+            if progress:
+                progress("compared", rows.stop, len(index))
+        return cls(keys, marks)
+
+    def _places_in(self, other: _Known) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Where each key is in another, and whether it is there at all."""
+        if not len(other.keys):
+            return np.zeros(len(self.keys), np.intp), np.zeros(len(self.keys), np.bool_)
+        place = np.searchsorted(other.keys["high"], self.keys["high"])
+        place = np.minimum(place, len(other.keys) - 1)
+        # Two keys of one upper half are as good as impossible; of such the first alone is found, which costs a
+        # photo's being sent again, and nothing else, since what is taken out goes first.
+        return place, other.keys[place] == self.keys
+
+    def keys_not_in(self, other: _Known) -> list[UUID]:
+        """The keys that another does not have."""
+        _, there = self._places_in(other)
+        return [UUID(int=(int(high) << 64) | int(low)) for high, low in self.keys[~there].tolist()]
+
+    def changed_since(self, other: _Known) -> NDArray[np.intp]:
+        """The rows, ascending, of what another does not have, or has otherwise."""
+        place, there = self._places_in(other)
+        if len(other.marks):
+            there = there & (other.marks[place] == self.marks)
+        return np.sort(self.rows[~there])
+
+
+def _packed_keys(keys: list[UUID]) -> NDArray[np.void]:
+    whole = np.frombuffer(b"".join(key.bytes for key in keys), ">u8").reshape(-1, 2)
+    packed = np.empty(len(keys), _KEY)
+    packed["high"], packed["low"] = whole[:, 0], whole[:, 1]
+    return packed
+
+
+def _marks(index: Index, rows: range) -> list[int]:
+    codes = index.photos.codes_between(rows.start, rows.stop)
+    return [mark_of(*index.photos.size_and_mtime(row), one) for row, one in zip(rows, codes, strict=True)]
+
+
+def _send(index: Index, store: Store, header: Header, rows: NDArray[np.intp], progress: Progress | None) -> int:
+    """Put photos of an index into a store; how many."""
+    for start in range(0, len(rows), _BLOCK):
+        some = rows[start : start + _BLOCK].tolist()
+        codes = np.stack([index.codes(row) for row in some])
+        # Kept before the photos are there: a search in the meantime must not prove too much.
+        if (doubt := float(header.space.doubt(codes).max())) > header.doubt:
+            header = replace(header, doubt=doubt)
+            store.write_header(header.to_bytes())
+        store.upsert(_rows(index, header, some, codes))
+        if progress:
+            progress("sent", start + len(some), len(rows))
+    return len(rows)
+
+
+def _rows(index: Index, header: Header, rows: list[int], codes: U8) -> Rows:
+    paths = [index.path(row) for row in rows]
+    files = [index.photos.size_and_mtime(row) for row in rows]
+    marks = [mark_of(*file, one) for file, one in zip(files, codes, strict=True)]
+    sizes, mtimes = np.array(files, np.int64).T
+    vectors = header.space.embed(codes).astype(np.float32)
+    return Rows([key_of(path) for path in paths], paths, sizes, mtimes, np.array(marks, np.int64), codes, vectors)

@@ -1,0 +1,225 @@
+"""Copying an index into a store: what is sent, what is refused, and that it goes on after it broke off."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_indexes import photos, placed, put, segment_of
+from memory_store import MemoryStore
+
+from cbir import push as push_module
+from cbir import store
+from cbir.index import Index
+from cbir.metric import DEFAULT, QBIC
+from cbir.push import header_of, push_index
+from cbir.store import Address, StoreError, key_of, mark_of, parse_address, path_of_text, text_of_path
+from cbir.store_header import Header
+
+HERE = Address("memory:here", "cbir")
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(store, "_OPENERS", dict(store._OPENERS))
+    store.register("memory", MemoryStore)
+    monkeypatch.setattr(push_module, "_BLOCK", 16)
+    MemoryStore.clear()
+    yield
+    MemoryStore.clear()
+
+
+def held() -> dict[str, bytes]:
+    """The paths in the store, and their descriptors."""
+    return {stored.path: stored.codes.tobytes() for stored, _, _ in MemoryStore.held[HERE].values()}
+
+
+def wanted(index: Index) -> dict[str, bytes]:
+    return {index.path(row): index.codes(row).tobytes() for row in range(len(index))}
+
+
+def test_all_photos_are_sent_once_and_a_second_push_sends_nothing(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(50, 1), placed(7, 2)])
+    report = push_index(index, "memory:here")
+    assert (report.photos, report.sent, report.deleted, report.store) == (57, 57, 0, "memory:here")
+    assert held() == wanted(index)
+    again = push_index(index, "memory:here")
+    assert (again.photos, again.sent, again.deleted) == (57, 0, 0)
+    assert sum(MemoryStore.upserted) == 57
+
+
+def test_vectors_are_those_of_the_metric_in_single_precision(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    push_index(index, "memory:here", QBIC)
+    for row in range(20):
+        _, _, vector = MemoryStore.held[HERE][key_of(index.path(row))]
+        np.testing.assert_array_equal(vector, index.space(QBIC).embed(index.codes(row)).astype(np.float32))
+
+
+def test_only_what_has_changed_is_sent_and_what_is_gone_is_deleted(tmp_path: Path) -> None:
+    codes = photos(40, 1)
+    push_index(put(tmp_path / "index", [("/photos", segment_of(codes))]), "memory:here")
+    MemoryStore.upserted.clear()
+    changed = codes.copy()
+    changed[3] = photos(1, 99)[0]
+    # The first 30 stay where they are, one of them changed; ten are gone; five are new.
+    later = np.concatenate([changed[:30], photos(5, 77)])
+    names = [b"%04d.jpg" % i for i in range(30)] + [b"new%d.jpg" % i for i in range(5)]
+    segment = segment_of(later, names)
+    # Files are told apart by their times too, and these are told by the row.
+    index = put(tmp_path / "index", [("/photos", segment)])
+    report = push_index(index, "memory:here")
+    assert (report.photos, report.sent, report.deleted) == (35, 6, 10)
+    assert held() == wanted(index)
+
+
+def test_a_store_that_vanishes_in_the_middle_is_gone_on_with_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(100, 1)])
+    MemoryStore.fails_after = 3
+    with pytest.raises(StoreError, match="vanished"):
+        push_index(index, "memory:here")
+    assert not Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+    assert len(held()) == 48
+    MemoryStore.fails_after = None
+    assert push_index(index, "memory:here").sent == 52
+    assert held() == wanted(index)
+    assert sum(MemoryStore.upserted) == 100
+    assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+
+
+def test_a_store_of_another_palette_or_metric_is_refused_by_name_and_stays_as_it_was(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    push_index(index, "memory:here")
+    before, header = held(), MemoryStore.headers[HERE]
+    other = put(tmp_path / "other", [placed(20, 1)], palette_seed=5)
+    with pytest.raises(StoreError, match=r"^memory:here: is of the palette of another index, index; .*memory:here#"):
+        push_index(other, "memory:here")
+    with pytest.raises(StoreError, match=r"^memory:here: is of the metric cbir, not qbic; "):
+        push_index(index, "memory:here", QBIC)
+    assert (held(), MemoryStore.headers[HERE]) == (before, header)
+
+
+def test_what_was_not_made_by_cbir_is_refused(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    MemoryStore.headers[HERE] = b'{"format": "another"}'
+    with pytest.raises(StoreError, match="memory:here: was not made by cbir push"):
+        push_index(index, "memory:here")
+    assert HERE not in MemoryStore.held
+
+
+def test_a_store_keeps_its_kind_unless_told(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+
+    def kind() -> str:
+        return Header.of_bytes(MemoryStore.headers[HERE], "").kind
+
+    push_index(index, "memory:here", kind="flat")
+    push_index(index, "memory:here")
+    assert kind() == "flat"
+    push_index(index, "memory:here", kind="ivf")
+    assert kind() == "ivf"
+    with pytest.raises(StoreError, match="there is no kind 'tree'; use one of flat, hnsw, ivf"):
+        push_index(index, "memory:here", kind="tree")
+
+
+def test_a_header_tells_the_largest_doubt_before_the_photo_is_there(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(60, 1)])
+    push_index(index, "memory:here")
+    space = index.space()
+    largest = max(float(space.doubt(index.codes(row))) for row in range(60))
+    assert Header.of_bytes(MemoryStore.headers[HERE], "").doubt == largest > 0
+
+
+def test_progress_is_told_of_each_stage(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(40, 1)])
+    seen: list[tuple[str, int, int]] = []
+    push_index(index, "memory:here", progress=lambda *one: seen.append(one))
+    assert [one for one in seen if one[0] == "sent"] == [("sent", 16, 40), ("sent", 32, 40), ("sent", 40, 40)]
+    assert seen[-1][0] == "settling"
+
+
+def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    header = header_of(index, DEFAULT, "ivf")
+    read = Header.of_bytes(header.to_bytes(), "memory:here")
+    read.check_same(header, "memory:here")
+    assert read.to_bytes() == header.to_bytes()
+    assert (read.index, read.kind, read.decoder, read.is_complete) == ("index", "ivf", "nothing: made up", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("version", 2, "written by a newer cbir"),
+        ("version", "1", "damaged"),
+        ("descriptor", "nonsense", "damaged"),
+        ("lab", "AAAA", "damaged"),
+        ("lab", "", "damaged"),
+        ("reference", "!!", "damaged"),
+        ("metric", "nonsense", "damaged"),
+        ("kind", "tree", "damaged"),
+        ("doubt", float("nan"), "damaged"),
+        ("doubt", -1, "damaged"),
+        ("doubt", "0", None),
+        ("format", None, "not made by cbir"),
+    ],
+)
+def test_damaged_headers_are_refused_in_a_line(tmp_path: Path, name: str, value: object, told: str | None) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    good = json.loads(header_of(index, DEFAULT, "flat").to_bytes())
+    data = json.dumps({**good, name: value}).encode()
+    if told is None:
+        Header.of_bytes(data, "memory:here")
+        return
+    with pytest.raises(StoreError, match=told) as refused:
+        Header.of_bytes(data, "memory:here")
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith("memory:here: ")
+
+
+@given(st.binary(max_size=200))
+def test_headers_of_any_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(StoreError):
+        Header.of_bytes(data, "memory:here")
+
+
+@given(st.binary(min_size=1, max_size=50).filter(lambda name: b"\0" not in name))
+def test_any_path_survives_as_text_that_all_engines_take(name: bytes) -> None:
+    path = os.fsdecode(b"/" + name)
+    text = text_of_path(path)
+    assert path_of_text(text.encode().decode()) == path
+
+
+def test_marks_tell_apart_what_differs_in_anything() -> None:
+    codes = np.arange(8, dtype=np.uint8)
+    marks = [mark_of(1, 2, codes), mark_of(12, 0, codes), mark_of(1, 20, codes), mark_of(1, 2, codes[::-1].copy())]
+    assert len(set(marks)) == 4
+    assert mark_of(1, 2, codes.copy()) == marks[0]
+    assert all(-(2**63) <= mark < 2**63 for mark in marks)
+
+
+@pytest.mark.parametrize("target", ["photos", "http://db/photos", "", "#", "indexes/photos", "user:secret@host"])
+def test_what_is_no_address_is_refused_without_repeating_it(target: str) -> None:
+    with pytest.raises(StoreError, match="no address of a store") as refused:
+        parse_address(target)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["A", "a-b", "1", "x" * 42, 'a"; drop table', "ä"])
+def test_names_that_engines_would_have_to_quote_are_refused(name: str) -> None:
+    with pytest.raises(StoreError, match="a collection's name"):
+        parse_address(f"postgresql://me:secret@db/photos#{name}")
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    address = parse_address("postgresql://me:s%20ecret@db:1/photos?password=other&x=1#mine")
+    assert address.shown == "postgresql://me@db:1/photos?password=***&x=1#mine"
+    assert set(address.secrets) == {"s%20ecret", "s ecret", "other"}
+    said = store.without_secrets("no\nlogin with s ecret, other", address)
+    assert said == "no login with ***, ***"
