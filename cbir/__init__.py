@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cbir.indexing import build_index as build_index
     from cbir.metric import Metric as Metric
     from cbir.palette import Palette as Palette
+    from cbir.push import push_index as push_index
     from cbir.quadratic import QuadraticForm as QuadraticForm
     from cbir.quantize import Quantized as Quantized
     from cbir.quantize import quantize_file as quantize_file
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cbir.query import Query as Query
     from cbir.query import Region as Region
     from cbir.scope import Scope as Scope
+    from cbir.stored import StoredIndex as StoredIndex
 
 _HOMES = {
     "CbirError": "errors",
@@ -47,6 +49,8 @@ _HOMES = {
     "Query": "query",
     "Region": "query",
     "Scope": "scope",
+    "StoredIndex": "stored",
+    "push_index": "push",
     "Quantized": "quantize",
     "quantize_file": "quantize",
     "read_picture": "decode",

@@ -65,7 +65,7 @@ def push_index(
                 progress("settling", 0, 1)
             store.settle(header.kind)
             doubt = Header.of_bytes(store.header() or b"", store.shown).doubt
-            store.write_header(replace(header, doubt=doubt, is_complete=True).to_bytes())
+            store.write_header(replace(header, doubt=doubt, photos=len(index), is_complete=True).to_bytes())
         return PushReport(store.shown, len(index), sent, len(gone), time.perf_counter() - started)
 
 
@@ -87,7 +87,7 @@ def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) ->
     if data is not None:
         old = Header.of_bytes(data, store.shown)
         old.check_same(own, store.shown)
-        own = replace(own, kind=kind or old.kind, doubt=old.doubt)
+        own = replace(own, kind=kind or old.kind, doubt=old.doubt, photos=old.photos)
     store.create(dimensions)
     store.write_header(own.to_bytes())
     return own

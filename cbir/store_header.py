@@ -29,8 +29,8 @@ class Header:
 
     `index` is what the index is called, `metric` the one that the vectors are of, `lab` (k, 3) float32 the palette,
     `reference` (r, blocks * k) uint8 the photos that a centred metric measures from, `decoder` what decoded the photos.
-    `doubt` is how far off any photo's distances may be by rounding in double precision. `is_complete` tells that no
-    push was interrupted since.
+    `doubt` is how far off any photo's distances may be by rounding in double precision. `photos` is how many there were
+    after the last push that came to its end, and `is_complete` tells that none was interrupted since.
     """
 
     index: str
@@ -41,6 +41,7 @@ class Header:
     decoder: str
     kind: str
     doubt: float = 0.0
+    photos: int = 0
     is_complete: bool = False
 
     @cached_property
@@ -82,6 +83,7 @@ class Header:
             "decoder": self.decoder,
             "kind": self.kind,
             "doubt": self.doubt,
+            "photos": self.photos,
             "complete": self.is_complete,
         }
         return json.dumps(value).encode("ascii")
@@ -114,12 +116,12 @@ class Header:
         reference = _unpacked(value["reference"], "u1").reshape(-1, len(descriptor.blocks) * len(lab))
         if len(reference) > MAX_REFERENCE:
             raise ValueError("too many reference photos")
-        kind, doubt = value["kind"], float(value["doubt"])
-        if kind not in KINDS or not 0 <= doubt < math.inf:
+        kind, doubt, photos = value["kind"], float(value["doubt"]), value["photos"]
+        if kind not in KINDS or not 0 <= doubt < math.inf or type(photos) is not int or photos < 0:
             raise ValueError("unknown settings")
         index, metric, decoder = (str(value[name]) for name in ("index", "metric", "decoder"))
         is_complete = value["complete"] is True
-        return cls(index, Metric.parse(metric), descriptor, lab, reference, decoder, kind, doubt, is_complete)
+        return cls(index, Metric.parse(metric), descriptor, lab, reference, decoder, kind, doubt, photos, is_complete)
 
 
 def _packed(array: F32 | U8) -> str:

@@ -16,7 +16,7 @@ from cbir.describe import describe_file
 from cbir.find import absolute
 from cbir.metric import Metric
 from cbir.palette import Palette
-from cbir.ranking import Hit, last_rank
+from cbir.ranking import Hit
 from cbir.scope import EVERYTHING, Scope
 from cbir.space import Point, Space
 from cbir.store import Seen, Store, Stored, StoreError, Where, key_of, open_store
@@ -36,7 +36,7 @@ class Answer:
 
     `is_proven` tells that no photo of the store that may be found is missed: the engine compared with all, and the
     nearest that any photo beyond those that it told can be is `bound`, which is further than the last hit. `looked_at`
-    photos were compared by the plain form, of `photos` in the store.
+    photos were compared by the plain form, of `photos` that the last push has left in the store.
     """
 
     hits: list[Hit]
@@ -125,9 +125,10 @@ class StoredIndex:
                 f"{self.store.shown}: is of the metric {self.header.metric}, not {metric}; push the index with that "
                 f"metric to another name, such as {self.store.shown.partition('#')[0]}#another"
             )
+        if limit < 1:
+            raise ValueError(f"limit is a number above 0, not {limit}")
         asked = self._asked(query, limits)
-        photos = self.store.count()
-        wanted = last_rank(limit, scope, photos) + (0 if scope.itself or asked.own is None else 1)
+        wanted = scope.offset + limit + (0 if scope.itself or asked.own is None else 1)
         if wanted > self.store.most:
             raise StoreError(f"{self.store.shown}: tells {self.store.most:,} photos at most; ask for fewer")
         where = Where(tuple(map(absolute, scope.below)), tuple(map(absolute, scope.excluded)), scope.since, scope.until)
@@ -148,7 +149,7 @@ class StoredIndex:
                     "are as near as the last hit"
                 )
             ask = min(_FURTHER * ask, self.store.most)
-        return Answer(self._hits(ranked, scope, limit, asked), is_proven, bound, len(ranked), photos)
+        return Answer(self._hits(ranked, scope, limit, asked), is_proven, bound, len(ranked), self.header.photos)
 
     def _asked(self, query: str | os.PathLike[str] | U8, limits: Limits) -> _Asked:
         space = self.header.space

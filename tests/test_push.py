@@ -167,6 +167,8 @@ def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
         ("doubt", float("nan"), "damaged"),
         ("doubt", -1, "damaged"),
         ("doubt", "0", None),
+        ("photos", -1, "damaged"),
+        ("photos", 1.5, "damaged"),
         ("format", None, "not made by cbir"),
     ],
 )

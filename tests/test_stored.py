@@ -127,6 +127,8 @@ def test_another_metric_than_the_stores_is_refused_by_name(index: Index) -> None
         with pytest.raises(StoreError, match=r"^memory:here: is of the metric cbir, not qbic; push"):
             stored.search(index.path(1), metric=QBIC)
         assert stored.search(index.path(1), metric=DEFAULT).hits
+        with pytest.raises(ValueError, match="limit is a number above 0, not 0"):
+            stored.search(index.path(1), 0)
         with pytest.raises(StoreError, match="distinct"):
             stored.search(index.path(1), scope=Scope(distinct=0.3))
 
