@@ -16,7 +16,10 @@ import sklearn.datasets
 from benchmarks.measure import SHARED, table
 from cbir.color import U8, lab_of_bytes
 from cbir.eye import learn_palette
-from cbir.film import Drawing, Film, Frame, Part, opened, pixels_of, quantize_film, rgb_of_yuv
+from cbir.film import quantize_film
+from cbir.film_drawing import Drawing
+from cbir.film_reading import Film, Frame, Part, opened
+from cbir.luma import pixels_of, rgb_of_yuv
 from cbir.palette import Palette
 from cbir.pixels import Picture
 from cbir.scenes import Scene

@@ -60,8 +60,10 @@ _ALONG_SIDE, _ALONG, _DIRECTION_SIGMA = 360, (1.0, 2.0), 2.0
 
 # XDoG (Winnemoeller, Kyprianidis, Olsen 2012): how much the difference is sharpened, and how steep black meets white.
 _SHARPNESS, _STEEPNESS = 18.0, 6.0
-# Levels below which all is ink, however even.
-_BLACK_BELOW = 80.0
+# Levels below which all is ink, however even; where it is darker all around, at night, less: so much, and this share of
+# the mean level there, which is a Gaussian's of this width at this shorter side.
+_BLACK_BELOW, _BLACK_AT_NIGHT, _SHARE_AT_NIGHT = 80.0, 14.0, 0.85
+_AROUND_SIDE, _AROUND_SIGMA = 90, 12.0
 
 
 # Horizontal runs of equal labels in a picture whose specks are merged; a photo of 100 megapixels has about as many.
@@ -300,8 +302,17 @@ def _sharpened(pixels: U8, style: Style) -> U8:
     small = _fitted(luma, UNIT_SIDE)
     narrow, wide = _blurs(small, style.line)
     tone = narrow + _SHARPNESS * _along_edges(narrow - wide, small)
-    tone = _enlarged(np.asarray(127.5 + _STEEPNESS * (tone - _BLACK_BELOW), np.float32), luma)
+    tone = _enlarged(np.asarray(127.5 + _STEEPNESS * (tone - _black_below(small)), np.float32), luma)
     return np.asarray(cv2.cvtColor(np.clip(tone, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def _black_below(luma: U8) -> F32:
+    """The level below which each pixel is ink, relative to how light it is around it; float32 in the shape of luma."""
+    import cv2
+
+    around = cv2.GaussianBlur(_fitted(luma, _AROUND_SIDE).astype(np.float32), (0, 0), _AROUND_SIGMA)
+    level = np.minimum(_BLACK_AT_NIGHT + _SHARE_AT_NIGHT * around, _BLACK_BELOW)
+    return _enlarged(np.asarray(level, np.float32), luma)
 
 
 def _luma(pixels: U8) -> U8:

@@ -17,22 +17,14 @@ import pytest
 from numpy.typing import NDArray
 from pictures import make_photo, photo_pixels
 
+from cbir.ahead import ahead
 from cbir.cli.filming import run_film
 from cbir.errors import CbirError, MissingExtraError, OutputError, PaletteError
-from cbir.film import (
-    Drawing,
-    FilmError,
-    Part,
-    ahead,
-    check_film_output,
-    is_film,
-    opened,
-    quantize_film,
-    rgb_of_yuv,
-    stills,
-    working_size,
-    yuv_of_rgb,
-)
+from cbir.film import quantize_film, stills
+from cbir.film_drawing import Drawing, working_size
+from cbir.film_reading import FilmError, Part, is_film, opened
+from cbir.film_writing import CODECS, Encoder, check_film_output
+from cbir.luma import rgb_of_yuv, yuv_of_rgb
 from cbir.palette import Palette
 from cbir.scenes import Scene
 from cbir.styles import STYLES
@@ -258,13 +250,14 @@ def test_a_given_palette_is_used(film: Path, tmp_path: Path) -> None:
     assert set(map(tuple, np.unique(colors, axis=0).tolist())) <= {(0, 0, 0), (255, 0, 0), (0, 0, 255)}
 
 
-def test_a_still_film_with_noise_does_not_flicker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("style", list(STYLES))
+def test_a_still_film_with_noise_does_not_flicker(tmp_path: Path, style: Any) -> None:
     random = np.random.default_rng(0)
     # A smooth picture, so that much of it lies between two colours.
     clean = cv2.resize(random.integers(0, 256, (5, 6, 3)).astype(np.uint8), (192, 160), interpolation=cv2.INTER_CUBIC)
     frames = [np.rint(clean + random.normal(0, 4, clean.shape)).clip(0, 255).astype(np.uint8) for _ in range(60)]
     make_film(tmp_path / "film.mkv", frames, codec="ffv1", pixels="bgr0")
-    assert quantize_film(tmp_path / "film.mkv", tmp_path / "out.mp4").flicker < 0.001
+    assert quantize_film(tmp_path / "film.mkv", tmp_path / "out.mp4", style=style).flicker < 0.001
 
 
 def test_what_moves_is_drawn_without_a_trail(tmp_path: Path) -> None:
@@ -450,7 +443,7 @@ def test_hdr_is_refused_by_its_name(tmp_path: Path, trc: int, name: str) -> None
 def test_frames_of_an_absurd_size_are_refused_before_they_are_decoded(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cbir.film.MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr("cbir.film_reading.MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(FilmError, match="96 x 64 pixels are more"):
         quantize_film(film, tmp_path / "out.mp4")
 
@@ -479,8 +472,6 @@ def test_an_output_that_cannot_be_is_refused(tmp_path: Path, name: str, codec: s
 
 
 def test_an_encoder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cbir.film import CODECS, Encoder
-
     monkeypatch.setitem(CODECS, "av1", Encoder("libnothing", "yuv420p", {}))
     with pytest.raises(OutputError, match="no libnothing to encode av1"):
         check_film_output(tmp_path / "out.mkv", "av1", False)

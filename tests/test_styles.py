@@ -225,6 +225,22 @@ def test_an_edge_between_two_lights_is_a_line_on_white_paper() -> None:
     assert abs(columns.mean() - 479) < 4
 
 
+def test_what_is_lit_at_night_is_paper_though_it_would_be_ink_by_day() -> None:
+    pixels = np.full((720, 960, 3), 20, np.uint8)
+    pixels[320:400, 420:540] = 60
+    drawn = redraw(pixels, BLACK_AND_WHITE, INKED).pixels[..., 0]
+    assert (drawn[330:390, 430:530] == 255).all()
+    assert (drawn[:300] == 0).all()
+    assert (drawn[:, :400] == 0).all()
+
+
+def test_what_is_as_dark_as_that_in_daylight_is_ink() -> None:
+    pixels = np.full((720, 960, 3), 200, np.uint8)
+    pixels[300:420, 400:560] = 60
+    drawn = redraw(pixels, BLACK_AND_WHITE, INKED).pixels[..., 0]
+    assert (drawn[305:415, 405:555] == 0).all()
+
+
 # --- specks
 
 

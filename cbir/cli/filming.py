@@ -8,15 +8,8 @@ import typer
 
 from cbir.cli.shell import INTERRUPTED, printable, tell
 from cbir.cli.show import size, stage_bar
-from cbir.film import (
-    FILM_SUFFIXES,
-    PREVIEW_SECONDS,
-    FilmInterruptedError,
-    FilmReport,
-    check_film_output,
-    quantize_film,
-    stills,
-)
+from cbir.film import PREVIEW_SECONDS, FilmInterruptedError, FilmReport, quantize_film, stills
+from cbir.film_writing import FILM_SUFFIXES, check_film_output
 from cbir.output import check_picture_output, save_pixels
 from cbir.palette import Palette
 from cbir.styles import Style, StyleName
@@ -95,5 +88,7 @@ def _print(report: FilmReport, source: Path, target: Path) -> None:
         f"drawn in {report.seconds:.1f} s ({report.fps:.1f} a second)"
     )
     typer.echo(f"{report.flicker:.3%} of the pixels change colour from one frame to the next where the source rests")
+    if report.left_out:
+        tell(f"{target}: subtitles ({report.left_out}) do not go into {target.suffix} and were left out")
     if report.lost:
         tell(f"{source}: damaged; {report.lost:,} frames were lost")

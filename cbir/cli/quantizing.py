@@ -179,7 +179,7 @@ def quantize(
     what was done is there to play.
     """
     from cbir.cli.colors import palette_of
-    from cbir.film import is_film
+    from cbir.film_reading import is_film
     from cbir.styles import STYLES
 
     if len(inputs) == 1 and is_film(inputs[0]):
