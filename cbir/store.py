@@ -31,6 +31,8 @@ DEFAULT_KIND = "hnsw"
 TIMEOUT = 10
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _URI = "file://"
+# Parameters of an address that libpq and Milvus keep secret.
+_SECRET = re.compile(r"(?i)\b([a-z_]*(?:password|token|secret|_key)=)([^&]*)")
 
 
 class StoreError(CbirError):
@@ -155,7 +157,7 @@ class Address(NamedTuple):
         parts = self.parts
         login, at, host = parts.netloc.rpartition("@")
         user = login.partition(":")[0]
-        query = re.sub(r"(?i)((?:password|token|sslpassword)=)[^&]*", r"\1***", parts.query)
+        query = _SECRET.sub(r"\1***", parts.query)
         shown = urlunsplit(parts._replace(netloc=user + at + host, query=query))
         return shown if self.name == DEFAULT_NAME else f"{shown}#{self.name}"
 
@@ -163,7 +165,7 @@ class Address(NamedTuple):
     def secrets(self) -> list[str]:
         """What of it must not be printed, in any spelling."""
         login = self.parts.netloc.rpartition("@")[0].partition(":")[2]
-        found = [login, *re.findall(r"(?i)(?:password|token|sslpassword)=([^&]*)", self.parts.query)]
+        found = [login, *(value for _, value in _SECRET.findall(self.parts.query))]
         return [spelt for secret in found if secret for spelt in {secret, unquote(secret)}]
 
 
@@ -179,6 +181,13 @@ def parse_address(target: str) -> Address:
         known = ", ".join(f"{scheme}:" for scheme in _OPENERS)
         # It may have a password in it, so it is not repeated.
         raise StoreError(f"this is no address of a store, which begin with {known} see: cbir push --help")
+    if "@" in name:
+        # It may be the rest of a password, so nothing of it is repeated.
+        raise StoreError("a # in a password is written %23 in an address; better, keep the password out of it")
+    try:
+        urlsplit(url)
+    except ValueError:
+        raise StoreError("this is no address of a store: its host is no host; see: cbir push --help") from None
     if not _NAME.fullmatch(name):
         raise StoreError(
             f"{Address(url, DEFAULT_NAME).shown}: a collection's name is letters from a to z, digits and _, not "

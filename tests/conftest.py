@@ -13,6 +13,7 @@ import pytest
 import typer.testing
 from hypothesis import settings
 from pictures import make_photo
+from servers_postgres import postgres, postgres_address  # noqa: F401
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 

@@ -368,7 +368,7 @@ def test_a_photos_histogram_is_that_of_its_nearest_colours_pixel_by_pixel(number
     photo, palette = photos()[number], learnt(k)
     labels, reference = palette.labels(photo).ravel(), nearest_in_float64(photo, palette)
     np.testing.assert_array_equal(count_labels(labels, k), np.bincount(labels, minlength=k) / len(labels))
-    # Where they choose differently both colours are all but equally near: the two L*a*b* formulas are up to 0.005 apart.
+    # Where they choose differently, both are all but equally near: the two L*a*b* formulas are up to 0.005 apart.
     other = np.flatnonzero(labels != reference)
     points = rgb2lab(photo.reshape(1, -1, 3))[0][other]
     ours, theirs = (np.linalg.norm(points - palette.lab[one[other]], axis=1) for one in (labels, reference))

@@ -213,6 +213,13 @@ def test_what_is_no_address_is_refused_without_repeating_it(target: str) -> None
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("target", ["postgresql://me:pa#ss@db/photos", "postgresql://[::1/db", "milvus://me:a#b@h#x"])
+def test_addresses_that_would_show_a_part_of_a_password_are_refused_without_it(target: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        parse_address(target)
+    assert not {"pa", "ss@db", "b@h"} & set(str(refused.value).replace(":", " ").split())
+
+
 @pytest.mark.parametrize("name", ["A", "a-b", "1", "x" * 42, 'a"; drop table', "ä"])
 def test_names_that_engines_would_have_to_quote_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="a collection's name"):
@@ -220,8 +227,8 @@ def test_names_that_engines_would_have_to_quote_are_refused(name: str) -> None:
 
 
 def test_an_address_is_shown_without_its_password() -> None:
-    address = parse_address("postgresql://me:s%20ecret@db:1/photos?password=other&x=1#mine")
-    assert address.shown == "postgresql://me@db:1/photos?password=***&x=1#mine"
-    assert set(address.secrets) == {"s%20ecret", "s ecret", "other"}
+    address = parse_address("postgresql://me:s%20ecret@db:1/photos?password=other&x=1&oauth_client_secret=third#mine")
+    assert address.shown == "postgresql://me@db:1/photos?password=***&x=1&oauth_client_secret=***#mine"
+    assert set(address.secrets) == {"s%20ecret", "s ecret", "other", "third"}
     said = store.without_secrets("no\nlogin with s ecret, other", address)
     assert said == "no login with ***, ***"
