@@ -6,10 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, cast
 
 # What the names of files begin with that are on their way.
 TEMPORARY = ".writing-"
+# It is told only by setting it, and one process may run several tasks at a time.
+_UMASK = Lock()
 
 
 def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Callable[[BinaryIO], object]) -> str:
@@ -27,8 +30,9 @@ def write_file(folder: Path, name: str | Callable[[BinaryIO], str], write: Calla
             file.seek(0)
             final = name if isinstance(name, str) else name(file)
         # mkstemp makes files for their owner only; the user's umask shall say who may read this one.
-        umask = os.umask(0)
-        os.umask(umask)
+        with _UMASK:
+            umask = os.umask(0)
+            os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(folder / final)
     except BaseException as error:

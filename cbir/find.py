@@ -67,6 +67,11 @@ def is_below(path: str, top: str) -> bool:
     return path == top or path.startswith(top.rstrip(os.sep) + os.sep)
 
 
+def name_below(path: str, root: str) -> bytes:
+    """The name of a file, by its absolute path, relative to a folder that it lies below."""
+    return os.fsencode(path[len(root.rstrip(os.sep)) + 1 :])
+
+
 def _find_below(top: str, found: dict[str, Found], skipped: list[Skipped]) -> None:
     folders = [top]
     while folders:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 
+from cbir.cluster import Cluster, ClusterError
 from cbir.decode import DEFAULT_LIMITS, Limits, decoder_version
-from cbir.describe import Described, describe_files
+from cbir.describe import Described, describe_files, sample_files
 from cbir.descriptor import DESCRIPTORS, Descriptor
 from cbir.errors import (
     NOT_PICTURES,
@@ -32,7 +34,8 @@ from cbir.parallel import cores
 from cbir.plan import Old, Plan, join, make_plan
 from cbir.segment import is_own_file
 from cbir.signature import PICTURE_SUFFIXES
-from cbir.writer import Writer, remove_unlisted
+from cbir.tasks import Done, Place, describe_on, sample_on, task_folder
+from cbir.writer import Writer, remove_unlisted, root_of
 
 # Where the ranking did best on eight labelled sets; 48 to 128 do nearly as well.
 DEFAULT_COLORS = 64
@@ -91,6 +94,7 @@ def build_index(
     jobs: int | None = None,
     rebuild: bool = False,
     progress: Progress | None = None,
+    cluster: Cluster | None = None,
 ) -> Report:
     """Make the index in `folder` of all photos below `paths`, or bring it up to date with them.
 
@@ -99,7 +103,8 @@ def build_index(
     photos below `paths`, those that are new or have changed (size or time) are decoded, those that were renamed or
     moved are recognised, and those that are gone are dropped; the photos elsewhere stay. `rebuild` forgets what there
     was, once all is done anew. `limits` says what is too large to read. `jobs` worker processes (None: one per core)
-    change the speed only, never a byte. `progress` is called with the numbers of files done and to do.
+    change the speed only, never a byte; nor does a `cluster`, whose machines decode photos that this one need not see
+    but must list: `cbir.tasks` says what they must have. `progress` is called with the numbers of files done and to do.
 
     What is described is committed every few seconds, unless an index is rebuilt. Ctrl-C commits too and raises
     IndexingInterruptedError; after that, or a crash, the next run goes on from the last commit, and its result is that
@@ -111,7 +116,7 @@ def build_index(
     target, tops = Path(folder), [absolute(path) for path in paths]
     # Looked at before anything is made there, and again under the lock, since another writer may have been first.
     _is_index(target)
-    with _written_alone(target):
+    with _written_alone(target), _placed(cluster, target, tops) as place:
         old = Old.load(target) if _is_index(target) and not rebuild else None
         kind, colors, algorithm = _settle(target, old, descriptor, colors, algorithm)
         found, skipped = find_pictures(tops)
@@ -123,19 +128,33 @@ def build_index(
         if old:
             learnt = Learnt(old.palette, old.reference, old.manifest.learnt_photos, {})
         else:
-            learnt = learn_from_files(plan.todo, colors, algorithm, kind, workers, tick, limits)
+            sampler = partial(sample_on, *place) if place else sample_files
+            learnt = learn_from_files(plan.todo, colors, algorithm, kind, workers, tick, limits, sampler)
         base = Manifest(kind.name, colors, algorithm, learnt.photos, "", decoder_version(), ())
         replaces = rebuild and (target / FILE_NAME).exists()
-        writer = Writer(target, base, learnt.palette, learnt.reference, plan, tops, replaces)
+        writer = Writer(
+            target, base, learnt.palette, learnt.reference, plan, tops, replaces, place and Path(place[1].folder)
+        )
         run = _Run(plan, writer)
         # In one go with what is done after it, for the plan has taken them from their old places.
         for file, known in plan.described:
             run.take(file, known)
         try:
-            _describe(run, plan.todo, learnt, kind, workers, tick, limits)
+            rest = _take_learnt(run, plan.todo, learnt)
+            if place:
+                described = describe_on(
+                    *place, [(root_of(file.path, tops), file) for file in rest], learnt.palette, kind, limits
+                )
+                _take_tasks(run, described, tick)
+            else:
+                _describe(run, rest, learnt.palette, kind, workers, tick, limits)
             if not run.photos:
                 raise NoPicturesError(f"{', '.join(tops)}: no picture there can be read{_first(run.failed)}")
             ordered = writer.ordered() if old is None or plan.has_work else None
+        except ClusterError:
+            if not replaces:
+                writer.commit_quickly()
+            raise
         except KeyboardInterrupt as error:
             if replaces:
                 raise
@@ -160,17 +179,31 @@ def build_index(
     )
 
 
-def _describe(
-    run: _Run, files: list[Found], learnt: Learnt, kind: Descriptor, jobs: int, tick: _Ticker, limits: Limits
-) -> None:
-    """Describe the files that the palette was not learnt from, and commit what is done every few seconds."""
+def _take_learnt(run: _Run, files: list[Found], learnt: Learnt) -> list[Found]:
+    """Take what is known of the files that the palette was learnt from; the others are returned."""
     for row, result in sorted(learnt.results.items(), key=lambda item: item[0]):
         run.take(files[row], result)
     rest = [file for row, file in enumerate(files) if row not in learnt.results]
     learnt.results.clear()
-    with closing(describe_files([file.path for file in rest], learnt.palette, kind, jobs, limits)) as described:
+    return rest
+
+
+def _describe(
+    run: _Run, files: list[Found], palette: Palette, kind: Descriptor, jobs: int, tick: _Ticker, limits: Limits
+) -> None:
+    """Describe files here, and commit what is done every few seconds."""
+    with closing(describe_files([file.path for file in files], palette, kind, jobs, limits)) as described:
         for row, result in tick(described):
-            run.take(rest[row], result)
+            run.take(files[row], result)
+            run.commit_if_due()
+
+
+def _take_tasks(run: _Run, described: Generator[tuple[list[Found], Done]], tick: _Ticker) -> None:
+    """Take what tasks on other machines have described, and commit it every few seconds."""
+    with closing(described):
+        for files, done in described:
+            run.take_task(files, done)
+            tick.advance(len(files))
             run.commit_if_due()
 
 
@@ -187,14 +220,25 @@ class _Run:
 
     def take(self, file: Found, result: Described | PictureError) -> None:
         if isinstance(result, PictureError):
-            self.failed.append(Skipped(file.path, result.reason))
-            if file.path in self._plan.changed:
-                self.lost += result.lasting
-                self._as_before += not result.lasting
+            self._note_unread(file, result.reason, result.lasting)
         else:
             self._described += 1
             self._converted += result.converted
         self._writer.add(file, result)
+
+    def take_task(self, files: list[Found], done: Done) -> None:
+        for number, reason, lasting in done.unread:
+            self._note_unread(files[number], reason, lasting)
+        self._converted += done.converted
+        if done.entry:
+            self._described += done.entry.photos
+            self._writer.adopt(done.entry)
+
+    def _note_unread(self, file: Found, reason: str, lasting: bool) -> None:
+        self.failed.append(Skipped(file.path, reason))
+        if file.path in self._plan.changed:
+            self.lost += lasting
+            self._as_before += not lasting
 
     @property
     def photos(self) -> int:
@@ -292,6 +336,16 @@ def _written_alone(folder: Path) -> Iterator[None]:
             raise
 
 
+@contextmanager
+def _placed(cluster: Cluster | None, folder: Path, tops: Sequence[str]) -> Iterator[tuple[Cluster, Place] | None]:
+    """A cluster and the place that its tasks work on, if there is one."""
+    if cluster is None:
+        yield None
+        return
+    with task_folder(cluster, folder, tops) as place:
+        yield cluster, place
+
+
 class _Ticker:
     """Counts what streams through it, over several streams."""
 
@@ -300,10 +354,14 @@ class _Ticker:
 
     def __call__(self, stream: Iterable[_T]) -> Iterator[_T]:
         for item in stream:
-            self._done += 1
-            if self._progress:
-                self._progress(self._done, self._total)
+            self.advance(1)
             yield item
+
+    def advance(self, number: int) -> None:
+        """Count so many."""
+        self._done += number
+        if self._progress:
+            self._progress(self._done, self._total)
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +31,8 @@ _PROBED_PIXELS = 512
 # Pictures whose colours are counted together, which bounds the memory.
 _COUNTED_AT_ONCE = 64
 _SEED = 0
+# As `sample_files`.
+Sampler = Callable[[list[str], int, Limits], Generator[Sample | PictureError]]
 _Tick = Callable[[Iterator[Sample | PictureError]], Iterator[Sample | PictureError]]
 
 
@@ -55,10 +57,12 @@ def learn_from_files(
     jobs: int,
     tick: _Tick,
     limits: Limits = DEFAULT_LIMITS,
+    sampler: Sampler = sample_files,
 ) -> Learnt:
     """Learn a palette in which every photo counts the same, whatever its size, and describe these photos with it.
 
-    `tick` is put around the stream of photos, for progress. Raises NoPicturesError if none can be read.
+    `tick` is put around the stream of photos, for progress, and `sampler` decodes them. Raises NoPicturesError if none
+    can be read.
     """
     # scikit-learn takes a second to import, in which photos can be decoded.
     Thread(target=import_module, args=("sklearn.cluster",), daemon=True).start()
@@ -66,7 +70,7 @@ def learn_from_files(
     results: dict[int, Described | PictureError] = {}
     drawn = _draw(files)
     while len(samples) < LEARNING_PHOTOS and (rows := sorted(islice(drawn, LEARNING_PHOTOS - len(samples)))):
-        with closing(sample_files([files[row].path for row in rows], jobs, limits)) as stream:
+        with closing(sampler([files[row].path for row in rows], jobs, limits)) as stream:
             for row, sample in zip(rows, tick(stream), strict=True):
                 if isinstance(sample, PictureError):
                     results[row] = sample

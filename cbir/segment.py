@@ -7,6 +7,7 @@ import hashlib
 import heapq
 import mmap
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +31,8 @@ SEGMENT_PHOTOS = 1 << 16
 # Photos whose descriptors are kept beside the palette, for metrics that measure from a mean: with that of 64 photos all
 # labelled sets ranked as well as with that of all their photos.
 MAX_REFERENCE = 64
+# What the names of folders begin with that tasks on other machines write into while an index is made.
+TASKS = ".tasks-"
 # The axes of a metric, whose key stands in the name, are made of the segments, see `cbir.prepare`.
 _FILE_NAME = re.compile(r"(palette|segment|axes-[0-9a-f]{16})-[0-9a-f]{16}\.joblib")
 
@@ -218,7 +221,8 @@ class Segment:
             "converted": self.converted,
             **self.unread.parts("unread"),
         }
-        return save_arrays({**value, "reasons": list(self.reasons)}, folder, "segment")
+        # Equal texts as one, or the file's bytes would tell where they came from.
+        return save_arrays({**value, "reasons": [sys.intern(reason) for reason in self.reasons]}, folder, "segment")
 
     @classmethod
     def load(cls, folder: Path, name: str, width: int | None, version: int) -> Segment:
@@ -286,7 +290,7 @@ def is_axes_file(name: str) -> bool:
 
 def is_own_file(name: str) -> bool:
     """Whether a file of this name in an index's folder is a part of an index, or was on its way to become one."""
-    return bool(_FILE_NAME.fullmatch(name)) or name.startswith(TEMPORARY) or name == LOCK_NAME
+    return bool(_FILE_NAME.fullmatch(name)) or name.startswith((TEMPORARY, TASKS)) or name == LOCK_NAME
 
 
 def check_content(folder: Path, name: str) -> None:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 
@@ -16,13 +17,14 @@ from cbir.axes_file import tells_of
 from cbir.color import U8
 from cbir.describe import Described
 from cbir.errors import PictureError
-from cbir.find import Found, is_below
+from cbir.find import Found, is_below, name_below
 from cbir.lock import LOCK_NAME
 from cbir.manifest import FILE_NAME, VERSION, Manifest, SegmentEntry
 from cbir.palette import Palette
-from cbir.plan import Kept, Plan
+from cbir.plan import Kept, Plan, join
 from cbir.segment import (
     SEGMENT_PHOTOS,
+    TASKS,
     PhotoRow,
     Segment,
     UnreadRow,
@@ -54,6 +56,13 @@ class _Part:
     unread: list[UnreadRow] = field(default_factory=list)
     saved: list[tuple[SegmentEntry, Segment]] | None = None
 
+    def open(self) -> None:
+        """Have its rows in memory again."""
+        for _, segment in self.saved or ():
+            self.photos += map(segment.photo, range(len(segment.photos)))
+            self.unread += map(segment.unread_file, range(len(segment.unread)))
+        self.saved = None
+
     def segments(self, width: int) -> list[Segment]:
         """Its segments, in memory if it is not saved."""
         if self.saved is not None:
@@ -70,7 +79,7 @@ class Writer:
     """The state of an index in `folder` that is being made, or brought up to date below `tops` as `plan` says.
 
     `base` is the manifest that it shall have, but for its palette's file and its segments. If it `replaces` an index
-    that is there, that stays until `finish`.
+    that is there, that stays until `finish`. `tasks` is the folder in it that tasks on other machines write into.
     """
 
     def __init__(
@@ -82,9 +91,11 @@ class Writer:
         plan: Plan,
         tops: list[str],
         replaces: bool = False,
+        tasks: Path | None = None,
     ) -> None:
         self._folder, self._base, self._plan, self._tops, self._replaces = folder, base, plan, tops, replaces
         self._palette, self._reference = palette, reference
+        self._tasks = tasks
         self._width = reference.shape[1]
         # By the folder: parts that are saved, and the last, which rows are added to.
         self._parts: defaultdict[str, list[_Part]] = defaultdict(list)
@@ -102,12 +113,10 @@ class Writer:
         """Take in what was made of a file. One that cannot be read just now stays described as it was."""
         if isinstance(result, PictureError) and not result.lasting:
             return
-        root = _root_of(file.path, self._tops)
-        name = os.fsencode(file.path[len(root.rstrip(os.sep)) + 1 :])
-        if file.path in self._plan.changed:
-            # Before the new description comes in: Ctrl-C between the two must not leave the photo there twice.
-            number, row = self._plan.changed[file.path]
-            self._plan.kept[number].photos[row] = False
+        root = root_of(file.path, self._tops)
+        name = name_below(file.path, root)
+        # Before the new description comes in: Ctrl-C between the two must not leave the photo there twice.
+        self._forget_changed(file.path)
         parts = self._parts[root]
         if not parts or parts[-1].saved is not None:
             parts.append(_Part())
@@ -115,6 +124,23 @@ class Writer:
             parts[-1].photos.append(_photo_row(name, file, result))
         else:
             parts[-1].unread.append(UnreadRow(name, file.size, file.mtime_ns, result.reason))
+
+    def adopt(self, entry: SegmentEntry) -> None:
+        """Take in a segment that a task has written. Raises IndexFolderError if it is not as it was written."""
+        assert self._tasks is not None
+        check_content(self._tasks, entry.file)
+        segment = Segment.load(self._tasks, entry.file, self._width, VERSION)
+        if self._plan.changed:
+            for name in (*segment.photos.names, *segment.unread.names):
+                self._forget_changed(join(entry.root, name))
+        (self._tasks / entry.file).replace(self._folder / entry.file)
+        self._parts[entry.root].append(_Part(saved=[(entry, segment)]))
+
+    def _forget_changed(self, path: str) -> None:
+        """Let go of the old description of a photo, if there is one."""
+        if path in self._plan.changed:
+            number, row = self._plan.changed[path]
+            self._plan.kept[number].photos[row] = False
 
     def commit_if_due(self) -> None:
         """Commit what is described so far, if it is time."""
@@ -143,6 +169,8 @@ class Writer:
         for root, parts in self._parts.items():
             prefix = os.fsencode(root.rstrip(os.sep) + os.sep)
             for part in parts:
+                if any(entry.file not in self._listed for entry, _ in part.saved or ()):
+                    part.open()
                 part.photos = [row for row in part.photos if prefix + row.name not in changed]
                 part.unread = [row for row in part.unread if prefix + row.name not in changed]
         self._save_parts()
@@ -248,7 +276,7 @@ class Writer:
         palette_file = save_palette(self._palette, self._reference, self._folder)
         replace(self._base, palette=palette_file, segments=tuple(entries)).commit(self._folder)
         self._listed = {entry.file for entry in entries}
-        remove_unlisted(self._folder)
+        remove_unlisted(self._folder, self._tasks)
 
 
 def _merged(segments: list[_Saved], width: int, folder: Path) -> list[_Saved]:
@@ -282,20 +310,26 @@ def _photo_row(name: bytes, file: Found, about: Described) -> PhotoRow:
     return PhotoRow(name, file.size, file.mtime_ns, about.codes, about.fingerprint, about.converted)
 
 
-def _root_of(path: str, tops: list[str]) -> str:
+def root_of(path: str, tops: list[str]) -> str:
     """The given folder that a file lies below (the widest of several), or its own folder if it was given itself."""
     root = min((top for top in tops if is_below(path, top)), key=len)
     return os.path.dirname(path) if root == path else root
 
 
-def remove_unlisted(folder: Path) -> None:
-    """Remove the index's files that its last commit does not name. Readers keep what they mapped."""
+def remove_unlisted(folder: Path, tasks: Path | None = None) -> None:
+    """Remove the index's files that its last commit does not name. Readers keep what they mapped.
+
+    What tasks are writing into their folder stays; what a run has left there that ended early does not.
+    """
     listed = Manifest.load(folder).files if (folder / FILE_NAME).exists() else set()
     for path in folder.iterdir():
         if is_axes_file(path.name) and tells_of(path, listed):
             # They are removed when others have been made, see `cbir.prepare`.
             continue
-        if is_own_file(path.name) and path.name not in listed and path.name != LOCK_NAME:
+        if path.name.startswith(TASKS):
+            if tasks is None or path.name != tasks.name:
+                rmtree(path, ignore_errors=True)
+        elif is_own_file(path.name) and path.name not in listed and path.name != LOCK_NAME:
             # A system that does not remove open files may keep one until the next run.
             with suppress(OSError):
                 path.unlink()

@@ -132,6 +132,14 @@ def index(
     max_size: Annotated[
         float, typer.Option("--max-size", min=0.001, max=1e6, metavar="GIB", help="Skip files that are larger.")
     ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Decode on the workers of this scheduler of Dask, which see the same folders. "
+            "Example: --scheduler tcp://host:8786",
+        ),
+    ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Learn and decode PATH... anew, and then forget the old index, all of it.")
     ] = False,
@@ -146,6 +154,7 @@ def index(
 
     Whether a file is a picture its content decides; of those with several frames the first is taken.
     """
+    from cbir.cli.machines import cluster_at
     from cbir.cli.places import place_for_index
     from cbir.cli.searching import prepare
     from cbir.cli.show import progress_bar, size
@@ -156,7 +165,7 @@ def index(
 
     place = place_for_index(index, paths)
     try:
-        with progress_bar("files") as progress:
+        with cluster_at(scheduler) as cluster, progress_bar("files") as progress:
             report = build_index(
                 place,
                 paths,
@@ -167,6 +176,7 @@ def index(
                 jobs=jobs,
                 rebuild=rebuild,
                 progress=progress,
+                cluster=cluster,
             )
     except IndexingInterruptedError as error:
         tell(f"{place}: interrupted; {error.photos:,} photos are in it, and the same command goes on from there")
