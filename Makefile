@@ -10,12 +10,12 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m datasets.demo demo
 
-# All but the slow tests.
+# All but the slow tests. Those of a file share what they have made, so a file is one process's.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.measure import settings
 
-ALL = ("startup", "indexing", "search", "growth", "quantize", "rivals", "films", "ranking")
+ALL = ("startup", "indexing", "search", "growth", "quantize", "rivals", "tradeoff", "films", "stores", "ranking")
 
 
 def main(names: list[str]) -> int:
