@@ -918,8 +918,9 @@ def helps() -> dict[str, str]:
     return {max(one.opts, key=len): one.help for one in options}
 
 
-# Those that neither ask nor show: which index, and how the search is done.
+# Those that neither ask nor show: which index or store, and how the search is done.
 OTHERS = {"--index", "--metric", "--force", "--rerank", "--verify", "--stats", "--axes", "--jobs", "--strict", "--help"}
+OTHERS |= {"--store", "--effort", "--exact"}
 ASKING_OR_SHOWING = sorted(helps().keys() - OTHERS - {"--not-itself"})
 
 

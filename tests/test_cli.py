@@ -28,7 +28,7 @@ from cbir.lock import LOCK_NAME
 from cbir.palette_file import read_palette_file
 
 COMMANDS = [
-    *("index", "search", "sort", "map", "compare", "duplicates"),
+    *("index", "search", "push", "sort", "map", "compare", "duplicates"),
     *("evaluate", "quantize", "palette", "info", "check"),
 ]
 # All that is not printed as it is: what moves the cursor, and what turns the direction of writing.
@@ -769,7 +769,7 @@ def test_an_interrupted_run_of_which_nothing_can_be_kept_leaves_nothing(
         signal.raise_signal(signal.SIGINT)
 
     before = listing(tmp_path)
-    monkeypatch.setattr("cbir.learn.sample_files", interrupt)
+    monkeypatch.setattr("cbir.indexing.sample_files", interrupt)
     assert "interrupted" in failed(run("index", "photos"), 130)
     assert listing(tmp_path) == before
 

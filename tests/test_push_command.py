@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import Run, one_command
 from memory_store import MemoryStore
 
 from cbir import store
@@ -100,6 +100,18 @@ def test_what_a_store_cannot_be_asked_is_bad_usage(run: Run, pushed: None, optio
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert said in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--exact", "--effort"])
+def test_the_examples_of_options_for_stores_work(run: Run, photos: Path, in_process: None, option: str) -> None:
+    pytest.importorskip("faiss")
+    run("index", photos)
+    assert run("push", "photos", "faiss:stores/photos").exit_code == 0
+    (help,) = (one.help for one in one_command().commands["search"].params if option in one.opts)
+    words = help.partition("Example: ")[2].split()
+    assert option in words
+    found = run("search", "photos/things/plum.png", *words)
+    assert (found.exit_code, len(found.stdout.splitlines())) == (0, 11), found.stderr
 
 
 @pytest.mark.parametrize("options", [["--exact"], ["--effort", "5"]])

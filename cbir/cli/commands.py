@@ -213,7 +213,7 @@ def index(
 
 
 app.command(epilog=EXAMPLE)(search)
-app.command(epilog="Example: cbir push photos postgresql://archive@db.example/pictures")(push)
+app.command(epilog="Example: cbir push photos faiss:stores/photos")(push)
 app.command("sort", epilog="Example: cbir sort --by rainbow --montage rainbow.png")(sort)
 app.command("map", epilog="Example: cbir map -o map.png -o map.html")(map_)
 app.command("compare", epilog="Example: cbir compare query.jpg photo.jpg")(compare)

@@ -151,7 +151,7 @@ def search(
             min=1,
             metavar="N",
             help="How many photos of its graph, or cells, a store looks at, by default as many as its engine thinks "
-            "best; more find more. Example: --effort 200",
+            "best; more find more. Example: --store faiss:stores/photos --effort 200",
         ),
     ] = None,
     exact: Annotated[
@@ -195,13 +195,17 @@ def search(
         datetime | None,
         typer.Option(
             "--since",
+            metavar="DATE",
             formats=_DATES,
-            help="Only photos whose files were changed then or later. Example: --since 2024-05-01",
+            help="Only photos whose files were changed then or later, YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS. Example: "
+            "--since 2024-05-01",
         ),
     ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option("--until", formats=_DATES, help="Only those changed before. Example: --until 2024-06-01"),
+        typer.Option(
+            "--until", metavar="DATE", formats=_DATES, help="Only those changed before. Example: --until 2024-06-01"
+        ),
     ] = None,
     not_itself: Annotated[
         bool,
