@@ -185,9 +185,13 @@ def parse_address(target: str) -> Address:
         # It may be the rest of a password, so nothing of it is repeated.
         raise StoreError("a # in a password is written %23 in an address; better, keep the password out of it")
     try:
-        urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:
         raise StoreError("this is no address of a store: its host is no host; see: cbir push --help") from None
+    if parts.netloc and "@" in parts.path + parts.query:
+        raise StoreError(
+            "a / or ? in a password is written %2F or %3F in an address; better, keep the password out of it"
+        )
     if not _NAME.fullmatch(name):
         raise StoreError(
             f"{Address(url, DEFAULT_NAME).shown}: a collection's name is letters from a to z, digits and _, not "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cbir.color import U8
+from cbir.color import F64, U8
 from cbir.decode import DEFAULT_LIMITS, Limits
 from cbir.describe import describe_file
 from cbir.find import absolute
@@ -24,6 +24,8 @@ from cbir.store_header import Header
 
 # Photos that are asked for beyond those that are wanted: engines round, and the plain form may order otherwise.
 _MORE, _FEWEST = 2, 16
+# Photos that are compared by the plain form at a time.
+_PART = 2048
 # How much further to look each time that what was seen proves nothing.
 _FURTHER = 4
 # Unit roundoff of float32, in which stores keep vectors and engines compute.
@@ -57,8 +59,9 @@ class StoredIndex:
     One thread may use it at a time.
     """
 
-    def __init__(self, store: Store, header: Header) -> None:
-        self.store, self.header = store, header
+    def __init__(self, store: Store, data: bytes) -> None:
+        self.store, self.header = store, Header.of_bytes(data, store.shown)
+        self._data = data
 
     @classmethod
     def open(cls, target: str) -> StoredIndex:
@@ -68,7 +71,7 @@ class StoredIndex:
             data = store.header()
             if data is None:
                 raise StoreError(f"{store.shown}: there is no index in it; put one there with: cbir push INDEX URL")
-            return cls(store, Header.of_bytes(data, store.shown))
+            return cls(store, data)
         except BaseException:
             store.close()
             raise
@@ -136,6 +139,8 @@ class StoredIndex:
         ask = min(max(_MORE * wanted, wanted + _FEWEST), self.store.most)
         while True:
             seen = self.store.search(vector, ask, where, effort, exact)
+            if seen.is_scan:
+                self._renew_header()
             ranked = self._ranked(asked, seen)
             bound = self._bound(asked.point, seen, ask)
             last = ranked[wanted - 1].distance if len(ranked) >= wanted else math.inf
@@ -183,12 +188,40 @@ class StoredIndex:
             return []
         space = self.header.space
         codes = np.stack([self._checked(photo) for photo in seen.photos])
-        distances = space.prepared_distances(space.prepare(codes), asked.point.prepared)
+        # By parts, each photo as if it were alone, so that many take little memory.
+        parts = (codes[start : start + _PART] for start in range(0, len(codes), _PART))
+        distances = np.concatenate(
+            [space.prepared_distances(space.prepare(part), asked.point.prepared) for part in parts]
+        )
+        self._check_vectors(asked.point, seen.distances, distances)
 
         def key(one: _Ranked) -> tuple[float, bool, bytes]:
             return one.distance, one.photo.path != asked.itself, os.fsencode(one.photo.path)
 
         return sorted(map(_Ranked, distances.tolist(), seen.photos), key=key)
+
+    def _renew_header(self) -> None:
+        """Take in what a push has written since: its photos may be in more doubt. Raises StoreError."""
+        data = self.store.header()
+        if data != self._data and data is not None:
+            header = Header.of_bytes(data, self.store.shown)
+            self.header.check_same(header, self.store.shown)
+            self.header, self._data = header, data
+
+    def _check_vectors(self, point: Point, told: F64, plain: F64) -> None:
+        """Raise StoreError unless the engine's distances are those of the metric, but for rounding.
+
+        A vector is made by an eigendecomposition, whose signs another machine's LAPACK may choose otherwise.
+        """
+        space = self.header.space
+        squares, error, doubt = told * told, square_error(space), self._doubt(point, space)
+        above = np.sqrt(squares + error) + doubt
+        below = np.sqrt(np.maximum(squares - error, 0.0)) - doubt
+        if ((plain > above) | (plain < below)).any():
+            raise StoreError(
+                f"{self.store.shown}: its vectors are not those that this machine computes; push the index from here, "
+                f"to another name, such as {self.store.shown.partition('#')[0]}#another"
+            )
 
     def _bound(self, point: Point, seen: Seen, ask: int) -> float:
         """How near a photo may be, by the plain form, that the engine has not told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cbir.metric import DEFAULT, QBIC, Metric
 from cbir.push import push_index
 from cbir.scope import Scope
 from cbir.store import Seen, StoreError
+from cbir.store_header import Header
 from cbir.stored import StoredIndex
 
 
@@ -156,3 +158,36 @@ def test_a_store_has_the_length_and_the_palette_of_its_index(index: Index) -> No
         assert len(stored) == 200
         np.testing.assert_array_equal(stored.palette.lab, index.palette.lab)
         assert stored.search(index.codes(0), 500).bound in (0, math.inf)
+
+
+def test_vectors_that_are_not_the_metrics_are_told_and_never_called_proven(index: Index) -> None:
+    push_index(index, "memory:here")
+    (photos,) = MemoryStore.held.values()
+    for key, (photo, mark, vector) in list(photos.items()):
+        turned = vector.copy()
+        turned[::2] *= -1
+        photos[key] = photo, mark, turned
+    with StoredIndex.open("memory:here") as stored, pytest.raises(StoreError, match="not those that this machine"):
+        stored.search(index.codes(3), exact=True)
+
+
+def test_what_a_push_has_written_since_is_taken_in_before_anything_is_called_proven(index: Index) -> None:
+    push_index(index, "memory:here")
+    with StoredIndex.open("memory:here") as stored:
+        before = stored.search(index.codes(3), 3, exact=True)
+        (address,) = MemoryStore.headers
+        doubtful = replace(Header.of_bytes(MemoryStore.headers[address], ""), doubt=0.01)
+        MemoryStore.headers[address] = doubtful.to_bytes()
+        after = stored.search(index.codes(3), 3, exact=True)
+        assert after.bound == pytest.approx(before.bound - 0.02, abs=1e-4)
+        other = replace(doubtful, metric=QBIC)
+        MemoryStore.headers[address] = other.to_bytes()
+        with pytest.raises(StoreError, match="is of the metric"):
+            stored.search(index.codes(3), 3, exact=True)
+
+
+def test_many_hits_are_compared_by_parts_to_the_last_bit(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    push_index(index, "memory:here")
+    monkeypatch.setattr("cbir.stored._PART", 7)
+    with StoredIndex.open("memory:here") as stored:
+        assert told(stored.search(index.path(5), 60, exact=True).hits) == told(index.search(index.path(5), 60))

@@ -47,17 +47,21 @@ def push(
     MILVUS_TOKEN. After an interruption the same command goes on.
     """
     from cbir.cli.places import find_index
-    from cbir.cli.shell import tell
+    from cbir.cli.shell import INTERRUPTED, tell
     from cbir.cli.show import stage_bar
     from cbir.index import Index
     from cbir.push import push_index
 
     chosen = parse_metric(metric)
     opened = Index.open(find_index(index))
-    with stage_bar() as bar:
-        report = push_index(opened, target, chosen, kind=None if kind is None else kind.value, progress=bar)
     if opened.is_unfinished:
         tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
+    try:
+        with stage_bar() as bar:
+            report = push_index(opened, target, chosen, kind=None if kind is None else kind.value, progress=bar)
+    except KeyboardInterrupt:
+        tell("interrupted; what was sent is in the store, and the same command goes on from there")
+        raise SystemExit(INTERRUPTED) from None
     typer.echo(
         f"{report.store}: {report.photos:,} photos, {report.sent:,} sent, {report.deleted:,} deleted "
         f"({report.seconds:.1f} s)"

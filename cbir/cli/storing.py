@@ -20,11 +20,15 @@ from cbir.stored import Answer as Found
 from cbir.stored import StoredIndex
 
 
-def refuse_in_store(search: Search, seeing: Seeing) -> None:
-    """Refuse what only an index in a folder can answer. Raises BadParameter."""
+def refuse_in_store(search: Search, seeing: Seeing, is_given: bool) -> None:
+    """Refuse what only an index in a folder can answer. Raises BadParameter.
+
+    Unless --store `is_given` it is said where the store comes from.
+    """
+    advice = "" if is_given else " (CBIR_STORE is set; name an index with --index)"
     if not all(isinstance(one.query, str) for one in search.questions):
         raise typer.BadParameter(
-            "is asked with pictures alone; leave colours and other parts out", param_hint="--store"
+            f"is asked with pictures alone; leave colours and other parts out{advice}", param_hint="--store"
         )
     options = {
         "--rerank": search.rerank,
@@ -36,7 +40,7 @@ def refuse_in_store(search: Search, seeing: Seeing) -> None:
     }
     for option, is_given in options.items():
         if is_given:
-            raise typer.BadParameter("goes with an index in a folder, not with --store", param_hint=option)
+            raise typer.BadParameter(f"goes with an index in a folder, not with --store{advice}", param_hint=option)
 
 
 def run_store_search(
@@ -52,7 +56,10 @@ def run_store_search(
     """Print the hits of all queries of a store, and tell of each whether they are proven. Raises as `run_search`."""
     with StoredIndex.open(target) as index:
         if not index.header.is_complete:
-            tell(f"{index.store.shown}: a push was interrupted, so photos may be missing; cbir push goes on from there")
+            tell(
+                f"{index.store.shown}: a push is under way or was interrupted, so photos may be missing; cbir push goes "
+                "on from there"
+            )
         skipped: list[Skipped] = []
         heading = Heading(
             index.store.shown, index.header.palette.lab, str(index.header.metric), search.many, alike=False
@@ -86,9 +93,11 @@ def run_store_search(
 
 
 def _tell_proof(found: Found, index: StoredIndex, whose: str) -> None:
-    looked = f"{found.looked_at:,} of {found.photos:,} photos compared"
+    # During a push nobody knows of how many.
+    whole = f" of {found.photos:,}" if index.header.is_complete else ""
+    looked = f"{found.looked_at:,}{whole} photos compared"
     if found.is_proven:
-        tell(f"{whose}exact, proven: {looked}")
+        tell(f"{whose}exact, proven{'' if whole else ' among what is there'}: {looked}")
     elif found.bound:
         tell(f"{whose}not proven exact: {looked}, and one beyond them may be as near as {found.bound:.4f}; use --exact")
     else:

@@ -326,9 +326,9 @@ class MilvusStore:
             order = np.argsort(best, kind="stable")[:limit]
             best, ids = best[order], ids[order]
         told = {str(row["id"]): _stored(row) for row in self._rows(self._photos, ids.tolist(), ["id", *_TOLD])}
-        # One may have been taken out meanwhile.
+        # Where one has been taken out meanwhile, those that it had kept from the list were not looked at.
         here = [place for place, id in enumerate(ids.tolist()) if id in told]
-        return self._seen([told[ids[place]] for place in here], best[here], True)
+        return self._seen([told[ids[place]] for place in here], best[here], len(here) == len(ids))
 
     def _seen(self, photos: list[Stored], distances: F64, is_scan: bool) -> Seen:
         if not np.isfinite(distances).all():
