@@ -57,8 +57,8 @@ def run_store_search(
     with StoredIndex.open(target) as index:
         if not index.header.is_complete:
             tell(
-                f"{index.store.shown}: a push is under way or was interrupted, so photos may be missing; cbir push goes "
-                "on from there"
+                f"{index.store.shown}: a push is under way or was interrupted, so photos may be missing; cbir push "
+                "goes on from there"
             )
         skipped: list[Skipped] = []
         heading = Heading(
