@@ -38,13 +38,13 @@ FOLDERS = [
 ]  # fmt: skip
 
 
-def made(paths: list[str], seed: int = 0, dimensions: int = DIMENSIONS) -> Rows:
-    """Photos with vectors at random; the n-th was changed n seconds after the billionth second of time."""
+def made(paths: list[str], seed: int = 0, dimensions: int = DIMENSIONS, age: int = 0) -> Rows:
+    """Photos with vectors at random; the n-th was changed n seconds after the billionth second of time, or `age`."""
     rng = np.random.default_rng(seed)
     n = len(paths)
     codes = rng.integers(0, 256, (n, 13), dtype=np.uint8)
     sizes = rng.integers(1, 10**7, n)
-    mtimes = np.arange(n) * 10**9 + 10**18 + 1
+    mtimes = np.arange(n) * 10**9 + 10**18 + 1 + age
     marks = [mark_of(int(size), int(mtime), row) for size, mtime, row in zip(sizes, mtimes, codes, strict=True)]
     return Rows(
         keys=[key_of(path) for path in paths],
@@ -61,8 +61,8 @@ def part_of(rows: Rows, some: slice) -> Rows:
     return Rows(**{name: column[some] for name, column in vars(rows).items()})
 
 
-def numbered(n: int) -> list[str]:
-    return [f"/photos/{number % 10}/{number}.jpg" for number in range(n)]
+def numbered(n: int, folder: str = "/photos") -> list[str]:
+    return [f"{folder}/{number % 10}/{number}.jpg" for number in range(n)]
 
 
 def order_of(rows: Rows, vector: np.ndarray, chosen: Callable[[int], bool] = lambda _: True) -> list[str]:

@@ -22,40 +22,17 @@ pytest.importorskip("pgvector")
 import psycopg
 from psycopg import sql
 from servers_postgres import ELSEWHERE, PASSWORD, SPELT, changed, free_port
+from store_checks import DIMENSIONS, made, numbered
 
 from cbir.errors import MissingExtraError
-from cbir.store import Rows, Store, StoreError, Where, key_of, mark_of, open_store, parse_address
+from cbir.store import Rows, Store, StoreError, Where, key_of, open_store, parse_address
 from cbir.stores import postgres_sql
 from cbir.stores.postgres import PostgresStore
 
-DIMENSIONS = 8
 NOWHERE = Where()
 needs_own_server = pytest.mark.skipif(
     ELSEWHERE in os.environ, reason=f"it changes what all of a server shares, so not that of {ELSEWHERE}"
 )
-
-
-def made(paths: list[str], seed: int = 0, dimensions: int = DIMENSIONS, age: int = 0) -> Rows:
-    """Photos with vectors at random; the n-th was changed n seconds after the billionth second of time, or `age`."""
-    rng = np.random.default_rng(seed)
-    n = len(paths)
-    codes = rng.integers(0, 256, (n, 12), dtype=np.uint8)
-    sizes = rng.integers(1, 10**7, n)
-    mtimes = np.arange(n) * 10**9 + 10**18 + 1 + age
-    marks = [mark_of(int(size), int(mtime), row) for size, mtime, row in zip(sizes, mtimes, codes, strict=True)]
-    return Rows(
-        keys=[key_of(path) for path in paths],
-        paths=paths,
-        sizes=sizes,
-        mtimes=mtimes,
-        marks=np.array(marks, np.int64),
-        codes=codes,
-        vectors=rng.standard_normal((n, dimensions), dtype=np.float32),
-    )
-
-
-def numbered(n: int, folder: str = "/photos") -> list[str]:
-    return [f"{folder}/{number % 10}/{number}.jpg" for number in range(n)]
 
 
 def order_of(rows: Rows, vector: np.ndarray, chosen: Callable[[str], bool] = bool) -> tuple[list[str], np.ndarray]:
