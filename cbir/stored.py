@@ -167,7 +167,10 @@ class StoredIndex:
         stored = self.store.fetch(key_of(path))
         try:
             status = os.stat(path)
-        except OSError:
+        except OSError as error:
+            if stored is None and not isinstance(error, FileNotFoundError):
+                # There, but not to be read.
+                raise
             if stored is None:
                 raise self._unknown(os.fspath(query)) from None
             return _Asked(space.point(self._checked(stored)), path, path)

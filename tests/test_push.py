@@ -93,6 +93,20 @@ def test_a_store_that_vanishes_in_the_middle_is_gone_on_with_and_nothing_is_sent
     assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
 
 
+def test_of_an_index_that_is_unfinished_nothing_is_taken_out_and_the_store_is_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_index(put(tmp_path / "index", [placed(40, 1), placed(20, 2)]), "memory:here")
+    index = put(tmp_path / "index", [placed(20, 2)])
+    monkeypatch.setattr(Index, "is_unfinished", True)
+    report = push_index(index, "memory:here")
+    assert (report.photos, report.sent, report.deleted) == (60, 0, 0)
+    assert not Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+    monkeypatch.undo()
+    store.register("memory", MemoryStore)
+    assert push_index(index, "memory:here").deleted == 40
+
+
 def test_a_store_of_another_palette_or_metric_is_refused_by_name_and_stays_as_it_was(tmp_path: Path) -> None:
     index = put(tmp_path / "index", [placed(20, 1)])
     push_index(index, "memory:here")

@@ -127,6 +127,12 @@ def test_the_store_of_the_environment_is_searched_unless_an_index_is_named(run: 
     assert json.loads(run(*words, "--index", "photos", CBIR_STORE="memory:here").stdout)["index"] == "indexes/photos"
 
 
+def test_it_is_said_that_the_store_comes_from_the_environment(run: Run, pushed: None) -> None:
+    refused = run("search", "photos/things/plum.png", "--rerank", CBIR_STORE="memory:here")
+    assert refused.exit_code == 2
+    assert "(CBIR_STORE is set; name an index with --index)" in refused.stderr
+
+
 def test_a_metric_is_refused_by_name_if_it_is_not_the_stores(run: Run, pushed: None) -> None:
     refused = run("search", "photos/things/plum.png", "--store", "memory:here", "--metric", "qbic")
     assert refused.exit_code == 1
@@ -142,6 +148,18 @@ def test_an_interrupted_push_is_told_when_it_is_searched(run: Run, pushed: None,
     found = run("search", "photos/things/plum.png", "--store", "memory:here")
     assert (
         "a push is under way or was interrupted, so photos may be missing; cbir push goes on from there" in found.stderr
+    )
+
+
+def test_ctrl_c_says_that_what_was_sent_is_there(run: Run, pushed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MemoryStore, "settle", interrupt)
+    stopped = run("push", "photos", "memory:here")
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert (
+        stopped.stderr == "cbir: interrupted; what was sent is in the store, and the same command goes on from there\n"
     )
 
 

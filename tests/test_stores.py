@@ -3,7 +3,6 @@ saying in `ADDRESSES` where it is to be found in a test."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import count
@@ -150,4 +149,3 @@ def test_the_command_finds_the_same(target: str, run: Run, photos: Path, in_proc
 
 def test_every_registered_store_is_tested() -> None:
     assert set(store.registered()) == set(ADDRESSES)
-    assert math.isfinite(store.TIMEOUT)
