@@ -10,12 +10,15 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python -m datasets.demo demo
 
-# All but the slow tests. Those of a file share what they have made, so a file is one process's.
+# All but the slow tests. Those of a file share what they have made, so a file is one process's. Those that promise a
+# time come last, with the machine to themselves.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and alone"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -258,6 +258,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.alone
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     for login in ("", f"joe:{SPELT}@"):
         said = refused(lambda login=login: open_store(f"milvus://{login}127.0.0.1:{free_port()}"), PASSWORD, SPELT)  # type: ignore[misc]

@@ -235,6 +235,7 @@ def test_what_cannot_be_sent_is_raised_here_and_does_no_harm() -> None:
     assert list(in_order(work.square, range(3), 1, lost=never)) == [0, 1, 4]
 
 
+@pytest.mark.alone
 @both
 def test_closing_it_early_ends_those_who_are_at_work_at_once(run: Run, tmp_path: Path) -> None:
     with closing(run(work.note_process_and_hang, range(1000), 2, tmp_path, 16, lost=never)) as stream:
@@ -246,6 +247,7 @@ def test_closing_it_early_ends_those_who_are_at_work_at_once(run: Run, tmp_path:
     assert not any(map(is_running, processes))
 
 
+@pytest.mark.alone
 @both
 def test_ctrl_c_ends_those_who_are_at_work_at_once(run: Run, tmp_path: Path) -> None:
     processes: list[int] = []
@@ -266,6 +268,7 @@ def test_ctrl_c_ends_those_who_are_at_work_at_once(run: Run, tmp_path: Path) -> 
     assert list(in_order(work.square, range(3), 1, lost=never)) == [0, 1, 4], "and the next run is as any"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("sent", "seconds"),
     [(signal.SIGINT, work.SLEEPY), (signal.SIGKILL, 0.5), (None, 0.05)],

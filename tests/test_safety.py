@@ -234,6 +234,7 @@ def test_a_photo_that_grows_while_it_is_read_is_told_and_read_by_the_next_run(tm
     assert build_index(tmp_path / "index", [tmp_path / "photos"]).photos == 2
 
 
+@pytest.mark.alone
 def test_ctrl_c_stops_within_a_second_keeps_what_was_done_and_the_next_run_goes_on(
     tmp_path: Path, command: Command
 ) -> None:
