@@ -19,7 +19,6 @@ from cbir.eye import learn_palette
 from cbir.film import quantize_film
 from cbir.film_drawing import Drawing
 from cbir.film_reading import Film, Frame, Part, opened
-from cbir.luma import pixels_of, rgb_of_yuv
 from cbir.palette import Palette
 from cbir.pixels import Picture
 from cbir.scenes import Scene
@@ -92,7 +91,7 @@ def _error(a: U8, b: U8, where: Any) -> float:
 
 
 def _pixels(film: Film, frame: Frame) -> U8:
-    return pixels_of(frame.planes, (film.width, film.height), rgb_of_yuv(film.weights, film.full_range))
+    return film.pixels(frame, (film.width, film.height))
 
 
 def _copied(frame: Any) -> Frame:

@@ -25,7 +25,7 @@ from cbir.film_drawing import Drawing, Drawn
 from cbir.film_reading import Copied, FilmError, Frame, Part, opened
 from cbir.film_scenes import Progress, find_scenes
 from cbir.film_writing import Writer, check_film_output
-from cbir.luma import pixels_of, rgb_of_yuv
+from cbir.hdr import Transfer
 from cbir.output import check_output
 from cbir.palette import Palette
 from cbir.pyav import pyav, reason
@@ -43,8 +43,8 @@ class FilmReport:
     """What was written: `frames` in `scenes`, in `seconds` of work, which is `fps` a second.
 
     `flicker` is the share (0 to 1) of pixels that change their colour from one frame to the next where the source did
-    not move. `lost` frames could not be decoded. `left_out` are the codecs of
-    subtitles that the container does not take, "" for none.
+    not move. `lost` frames could not be decoded. `left_out` are the codecs of subtitles that the container does not
+    take, "" for none. `hdr` is the kind of high dynamic range, "PQ" or "HLG", that was made standard, None for none.
     """
 
     frames: int
@@ -54,6 +54,7 @@ class FilmReport:
     lost: int
     fps: float
     left_out: str = ""
+    hdr: Transfer | None = None
 
 
 class FilmInterruptedError(KeyboardInterrupt):
@@ -84,9 +85,9 @@ def quantize_film(
     `style` is a name or a `cbir.styles.Style`. The colours are those of `palette` if it is given, of the whole film
     with `one_palette`, else of each scene. `codec` (one of `CODECS`) is by the ending of `target` unless told. `start`
     and `end` are seconds; of `every` so many frames one is kept. Sound, timestamps, rotation, aspect ratio and colour
-    range stay; so do metadata, chapters and subtitles of text, as far as the container takes them. Raises FilmError,
-    PaletteError, OutputError or MissingExtraError; then nothing is written. On Ctrl-C what was done is written and
-    FilmInterruptedError raised.
+    range stay; so do metadata, chapters and subtitles of text, as far as the container takes them. HDR (PQ, HLG) is
+    made standard, with a white of 203 cd/m^2. Raises FilmError, PaletteError, OutputError or MissingExtraError; then
+    nothing is written. On Ctrl-C what was done is written and FilmInterruptedError raised.
     """
     begun = time.perf_counter()
     check_film_output(Path(target), codec, force)
@@ -163,7 +164,8 @@ def _redraw(
         lost = film.lost
         if not interrupted and part == Part() and film.video.frames:
             lost = max(lost, int(film.video.frames) - written)
-        return FilmReport(written, 0.0, drawing.scenes, drawing.flicker.share, lost, 0.0, left_out), interrupted
+        flicker = drawing.flicker.share
+        return FilmReport(written, 0.0, drawing.scenes, flicker, lost, 0.0, left_out, film.hdr), interrupted
 
 
 def stills(
@@ -206,7 +208,7 @@ def _still(source: str | os.PathLike[str], part: Part, k: int, style: Style, pal
                 drawn = drawing.draw(frame)
         if not isinstance(frame, Frame):
             raise FilmError(f"{os.fspath(source)}: has no frames that can be decoded")
-        before = pixels_of(frame.planes, (film.width, film.height), rgb_of_yuv(film.weights, film.full_range))
+        before = film.pixels(frame, (film.width, film.height))
         turns = round(film.turned / 90) % 4
         return _narrowed(np.concatenate([np.rot90(before, turns), np.rot90(drawn.colors[drawn.labels], turns)], axis=1))
 

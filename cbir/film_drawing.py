@@ -12,7 +12,6 @@ import numpy as np
 from cbir.ahead import ahead
 from cbir.color import U8
 from cbir.film_reading import Copied, Film, Frame
-from cbir.luma import pixels_of, rgb_of_yuv
 from cbir.scenes import Scene
 from cbir.steady import (
     MARGIN,
@@ -80,7 +79,7 @@ class Drawing:
         self._full = film.width, film.height
         self._size = working_size(*self._full) if style.strength or style.line else self._full
         self._median = median_side(min(self._full))
-        self._matrix = rgb_of_yuv(film.weights, film.full_range)
+        self._film = film
         self.flicker, self.scenes = Flicker(), 0
         self._shown: Steadied | None = None
 
@@ -106,7 +105,7 @@ class Drawing:
             self._steadied = Steadied(self._scenes[self.scenes])
             self.scenes += 1
         now = self._steadied
-        pixels = pixels_of(frame.planes, self._size, self._matrix)
+        pixels = self._film.pixels(frame, self._size)
         source_moved = now.stillness.next(pixels)
         steady, moved = now.picture.next(pixels, source_moved, now.stillness.threshold)
         lines = None

@@ -17,7 +17,8 @@ import numpy as np
 
 from cbir.color import U8
 from cbir.errors import CbirError
-from cbir.luma import FULL_RANGE
+from cbir.hdr import Transfer, sdr_pixels
+from cbir.luma import FULL_RANGE, pixels_of, rgb_of_yuv
 from cbir.pyav import pyav, reason
 from cbir.signature import HEAD_BYTES, picture_format
 
@@ -52,7 +53,7 @@ _SIGNATURES = (
 )
 _TS_PACKET = 188
 # Numbers of ITU-T H.273: transfer characteristics of HDR, and the weights of red and blue in luma.
-_HDR = {16: "PQ", 18: "HLG"}
+_HDR: dict[int, Transfer] = {16: "PQ", 18: "HLG"}
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
 _WEIGHTS |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
 _BT709, _BT601 = 1, 6
@@ -127,17 +128,20 @@ class Film:
         # Frames of another size in mid-film are scaled, so a hostile one must not be decoded either.
         context.options = {"max_pixels": str(MAX_PIXELS)}
         self.video.thread_type = "AUTO"
-        if context.color_trc in _HDR:
-            raise FilmError(
-                f"{path}: is HDR ({_HDR[context.color_trc]}), which cannot be redrawn; convert it to SDR (BT.709) first"
-            )
         self.time_base: Fraction = self.video.time_base or Fraction(1, 1000)
         self.rate: Fraction = self.video.average_rate or self.video.guessed_rate or Fraction(25)
         is_yuv = bool(context.format) and not context.format.is_rgb and "pal8" not in context.format.name
-        self.matrix: int = context.colorspace if is_yuv else _BT709
-        self.weights = _WEIGHTS.get(self.matrix) or _WEIGHTS[_BT709 if self.height > _SD_HEIGHT else _BT601]
         name = context.pix_fmt or ""
         self.full_range = is_yuv and (context.color_range == FULL_RANGE or name.startswith("yuvj"))
+        matrix: int = context.colorspace if is_yuv else _BT709
+        weights = _WEIGHTS.get(matrix) or _WEIGHTS[_BT709 if self.height > _SD_HEIGHT else _BT601]
+        self._decoded_matrix = matrix if matrix in _WEIGHTS else _BT601
+        self._rgb_of_yuv = rgb_of_yuv(weights, self.full_range)
+        self.hdr = _HDR.get(context.color_trc) if is_yuv else None
+        # What it is redrawn in: like itself, but for HDR, whose flat colours are those of a usual screen.
+        self.matrix, self.weights = (_BT709, _WEIGHTS[_BT709]) if self.hdr else (matrix, weights)
+        self.primaries: int = _BT709 if self.hdr else context.color_primaries
+        self.transfer: int = _BT709 if self.hdr else context.color_trc
         self._errors: tuple[type[Exception], ...] = (pyav().FFmpegError, OSError, ValueError)
         self.lost = 0
         self.rotation: tuple[int, ...] | None = None
@@ -157,6 +161,11 @@ class Film:
         if place := kept.get(_PLACE_OF_QUICKTIME):
             kept.setdefault("location", place)
         return kept
+
+    def pixels(self, frame: Frame, size: tuple[int, int]) -> U8:
+        """The sRGB pixels (height, width, 3) uint8 of a frame made (width, height) `size`; HDR is made standard."""
+        pixels = pixels_of(frame.planes, size, self._rgb_of_yuv)
+        return sdr_pixels(pixels, self.hdr) if self.hdr else pixels
 
     def chapters(self, part: Part) -> list[dict[str, Any]]:
         """The chapters of a part, cut to it, in milliseconds from its beginning on."""
@@ -246,10 +255,9 @@ class Film:
         if frame.format.is_rgb or "pal8" in frame.format.name:
             return {"dst_colorspace": _BT709, "dst_color_range": 1}
         levels = FULL_RANGE if self.full_range else 1
-        same = self.matrix if self.matrix in _WEIGHTS else _BT601
         return {
-            "src_colorspace": same,
-            "dst_colorspace": same,
+            "src_colorspace": self._decoded_matrix,
+            "dst_colorspace": self._decoded_matrix,
             "src_color_range": levels,
             "dst_color_range": levels,
         }

@@ -12,7 +12,6 @@ from cbir.ahead import ahead
 from cbir.color import U8
 from cbir.eye import learn_palette
 from cbir.film_reading import FilmError, Frame, Part, opened
-from cbir.luma import pixels_of, rgb_of_yuv
 from cbir.palette import Palette
 from cbir.pixels import Picture
 from cbir.scenes import SMALL_PIXELS, Scene, SceneFinder
@@ -45,11 +44,11 @@ def find_scenes(
     finder = SceneFinder(learn, one)
     count = 0
     with opened(source) as film:
-        size, matrix = _small_size(film.width, film.height), rgb_of_yuv(film.weights, film.full_range)
+        size = _small_size(film.width, film.height)
         with closing(ahead(film.items(part))) as frames:
             for frame in frames:
                 assert isinstance(frame, Frame)
-                finder.add(frame.pts, pixels_of(frame.planes, size, matrix))
+                finder.add(frame.pts, film.pixels(frame, size))
                 count += 1
                 if progress:
                     progress("looking", count, film.expected)

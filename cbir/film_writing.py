@@ -162,7 +162,7 @@ class Writer:
         if self._encoder.pixels.startswith("yuv"):
             context.color_range = FULL_RANGE if film.full_range else 1
             context.colorspace = film.matrix
-            context.color_primaries, context.color_trc = source.color_primaries, source.color_trc
+            context.color_primaries, context.color_trc = film.primaries, film.transfer
         if film.rotation and self._container in _ROTATING:
             stream.set_display_matrix(film.rotation)
         self._stream = stream

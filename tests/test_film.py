@@ -24,6 +24,7 @@ from cbir.film import quantize_film, stills
 from cbir.film_drawing import Drawing, working_size
 from cbir.film_reading import FilmError, Part, is_film, opened
 from cbir.film_writing import CODECS, Encoder, check_film_output
+from cbir.hdr import Transfer, srgb_of_hdr
 from cbir.luma import rgb_of_yuv, yuv_of_rgb
 from cbir.palette import Palette
 from cbir.scenes import Scene
@@ -56,6 +57,7 @@ def make_film(
     rotation: int = 0,
     full_range: bool = False,
     trc: int | None = None,
+    matrix: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     with av.open(os.fspath(path), "w") as output:
@@ -67,11 +69,15 @@ def make_film(
             stream.codec_context.color_range = 2
         if trc:
             stream.codec_context.color_trc = trc
+        if matrix:
+            stream.codec_context.colorspace = stream.codec_context.color_primaries = matrix
         if rotation:
             stream.set_display_rotation(rotation)
         audio = output.add_stream("aac", rate=48000) if sound else None
         for i, frame_pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(frame_pixels, format="rgb24")
+            if matrix:
+                frame = frame.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=1)
             frame.pts, frame.time_base = (times[i] if times else i), time_base
             output.mux(stream.encode(frame))
             if audio is not None:
@@ -433,11 +439,23 @@ def test_ten_bits_are_drawn_in_eight(tmp_path: Path) -> None:
     assert np.abs(shown[50:].astype(float) - moving_frames(1)[0][50:]).mean() < 12
 
 
-@pytest.mark.parametrize(("trc", "name"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_is_refused_by_its_name(tmp_path: Path, trc: int, name: str) -> None:
-    make_film(tmp_path / "film.mp4", moving_frames(3), pixels="yuv420p10le", trc=trc)
-    with pytest.raises(FilmError, match=f"HDR \\({name}\\)"):
-        quantize_film(tmp_path / "film.mp4", tmp_path / "out.mp4")
+@pytest.mark.parametrize(("trc", "transfer"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_drawn_in_the_colours_of_usual_screens(
+    tmp_path: Path, trc: int, transfer: Transfer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = np.array([[96, 112, 80], [150, 140, 150]], np.uint8)
+    frame = np.repeat(np.repeat(levels[:, None], 64, axis=1), 32, axis=0)
+    make_film(tmp_path / "film.mp4", [frame] * 6, pixels="yuv420p10le", trc=trc, matrix=9)
+    report = quantize_film(tmp_path / "film.mp4", tmp_path / "out.mp4", 2, style="flat")
+    assert (report.frames, report.hdr) == (6, transfer)
+    drawn = decoded(tmp_path / "out.mp4")[-1]
+    assert (drawn.colorspace, drawn.color_primaries, drawn.color_trc) == (1, 1, 1)
+    shown = drawn.to_ndarray(format="rgb24").astype(int)
+    wanted = srgb_of_hdr(levels / 255, transfer).astype(int)
+    assert np.abs(shown[[10, 50], 20] - wanted).max() <= 6
+    assert np.abs(wanted - levels).max() > 20, "which is not what the film's numbers are"
+    run_film(tmp_path / "film.mp4", tmp_path / "again.mp4", style="flat")
+    assert f"is HDR ({transfer})" in capsys.readouterr().err
 
 
 def test_frames_of_an_absurd_size_are_refused_before_they_are_decoded(

@@ -88,6 +88,8 @@ def _print(report: FilmReport, source: Path, target: Path) -> None:
         f"drawn in {report.seconds:.1f} s ({report.fps:.1f} a second)"
     )
     typer.echo(f"{report.flicker:.3%} of the pixels change colour from one frame to the next where the source rests")
+    if report.hdr:
+        tell(f"{source}: is HDR ({report.hdr}); {target.name} has the range of usual screens (BT.709)")
     if report.left_out:
         tell(f"{target}: subtitles ({report.left_out}) do not go into {target.suffix} and were left out")
     if report.lost:
