@@ -13,29 +13,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.axes import LEAF, Axes, Coarse, Target, box_sides, turn
+from cbir.axes import LEAF, Axes, turn
 from cbir.color import F32, F64, U8
 from cbir.quadratic import one_thread
 from cbir.space import Point, Space
 from cbir.threads import short_turns
+from cbir.view import UNIT, Rows, View, scan_together
 
-Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-# Unit roundoff of float32.
-_U = 2.0**-24
-# Photos that are mapped, compared by bytes, or compared in full at a time; what is in between stays near the processor.
-_MAPPED, _CLOSER, _FULL = 512, 2048, 128
+# Photos that are mapped, or compared in full, at a time; what is in between stays near the processor.
+_MAPPED, _FULL = 512, 128
 # Leaves that are looked at for a first guess of how far the hits are, beside those that the hits themselves fill.
 _PROBED = 16
 # Of so few photos as are allowed, looking at each beats the axes.
 _FEW = 2048
-# Queries that are answered together, and leaves that they look at together: some megabytes of scores.
-_GROUP, _LEAVES = 32, 128
-# What any photo's score is above; that of what fills up the last leaf is minus infinity.
-_LOWEST = np.finfo(np.float32).min
-# To call for a product takes as long as so many numbers of each photo of a leaf.
-_GAP = 48
-_LEAF_BITS = LEAF.bit_length() - 1
+# Queries that are answered together.
+_GROUP = 32
 # No two photos are so far apart; the square of a larger bound might overflow.
 _UNBOUNDED = 1e15
 
@@ -167,36 +160,13 @@ def nearest_rows_of_many(
         for search in searches:
             search.begin()
         for i, part in enumerate(searches[0].parts):
-            found = _scan_together(part.axes, [(one.views[i], one.boxes[i], one.bound) for one in searches])
+            found = scan_together(part.axes, [(one.views[i], one.boxes[i], one.bound) for one in searches])
             for search, (leaves, places, scores) in zip(searches, found, strict=True):
                 search.refine(part, search.views[i], leaves, places, scores)
         return [search.found() for search in searches]
 
     with one_thread(), short_turns(), ThreadPoolExecutor(jobs) as pool:
         return [one for some in pool.map(answer, range(0, len(queries), size)) for one in some]
-
-
-def _scan_together(axes: Axes, asked: Sequence[tuple[_View, F32, float]]) -> list[tuple[Rows, Rows, F32]]:
-    """What `_View.scan` finds for several views of the same axes, with the leaves that were read for each."""
-    wanted = np.array([boxes <= view.squared(bound) for view, boxes, bound in asked])
-    least = [max(np.float32(view.least_score(bound)), _LOWEST) for view, _, bound in asked]
-    weights = np.array([view.weights for view, _, _ in asked])
-    found: list[tuple[list[Rows], list[F32]]] = [([], []) for _ in asked]
-    scores = np.empty((len(asked), _LEAVES, LEAF), np.float32)
-    for start in range(0, len(axes.leading), _LEAVES):
-        leading = axes.leading[start : start + _LEAVES]
-        active = np.flatnonzero(wanted[:, start : start + _LEAVES].any(axis=1))
-        np.matmul(weights[active], leading, out=scores[: len(active), : len(leading)].transpose(1, 0, 2))
-        for row, i in zip(scores, active.tolist(), strict=False):
-            flat = row[: len(leading)].reshape(-1)
-            near = np.flatnonzero(flat >= least[i])
-            found[i][0].append(near + start * LEAF)
-            found[i][1].append(flat.take(near))
-    nothing = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
-    return [
-        (np.flatnonzero(leaves), np.concatenate(places or nothing[0]), np.concatenate(values or nothing[1]))
-        for leaves, (places, values) in zip(wanted, found, strict=True)
-    ]
 
 
 def plain_nearest_rows(
@@ -256,7 +226,7 @@ class _Search:
         self.clock = time.perf_counter()
 
         self.parts: Sequence[Part] = collection.parts
-        self.views: list[_View] = []
+        self.views: list[View] = []
         self.boxes: list[F32] = []
 
     def run(self) -> Found:
@@ -276,7 +246,7 @@ class _Search:
                 loose, self.parts = np.flatnonzero(self.allowed), []
         if len(loose):
             self._add(self._near(loose))
-        self.views = [_View(part.axes, turn(part.axes, self.vector), self.doubt) for part in self.parts]
+        self.views = [View(part.axes, turn(part.axes, self.vector), self.doubt) for part in self.parts]
         if self.parts:
             self._note("turned to the axes", len(self.views), len(self.views))
             self.boxes = [view.boxes() for view in self.views]
@@ -325,14 +295,14 @@ class _Search:
         """Between which distances each row lies for certain, a block of rows at a time."""
         target = self.vector.astype(np.float32)
         # Rounded to single precision, each of its numbers is off by that much of it.
-        own = self.doubt + 2 * _U * float(np.linalg.norm(self.vector))
+        own = self.doubt + 2 * UNIT * float(np.linalg.norm(self.vector))
         for start in range(0, len(rows), _MAPPED):
             some = self.collection.descriptors.take(rows[start : start + _MAPPED])
             vectors, errors = self.space.embed_fast(some)
             difference = vectors - target
             distances = np.sqrt(np.einsum("ij,ij->i", difference, difference))
             # Differences, a sum of that many squares, and its root.
-            doubt = errors + own + (vectors.shape[1] + 4) * _U * distances
+            doubt = errors + own + (vectors.shape[1] + 4) * UNIT * distances
             yield distances - doubt, distances + doubt
 
     def _alive(self, part: Part, places: Rows, scores: F32) -> tuple[Rows, F32]:
@@ -374,7 +344,7 @@ class _Search:
         rows, distances = (np.concatenate(one) for one in zip(*found, strict=True))
         return rows, distances
 
-    def refine(self, part: Part, view: _View, leaves: Rows, places: Rows, scores: F32) -> None:
+    def refine(self, part: Part, view: View, leaves: Rows, places: Rows, scores: F32) -> None:
         """Keep those of some places of a part that may be hits; `leaves` have been read."""
         looked_at = int(np.minimum(LEAF, len(view.axes) - LEAF * leaves).sum())
         places, scores = self._alive(part, places, scores)
@@ -395,111 +365,6 @@ class _Search:
             self._add(part.rows_at(places[first]))
             places = places[others[view.within(self.bound, squares[others], errors[others])]]
         self._add(part.rows_at(places))
-
-
-class _View:
-    """A query as seen from the axes of a part: squared distances to its photos, and how far off these may be.
-
-    `doubt` is how far off the query itself may be.
-    """
-
-    def __init__(self, axes: Axes, target: Target, doubt: float) -> None:
-        self.axes = axes
-        m = axes.axes
-        self.point = np.append(target.turned[:m], target.rests[0]).astype(np.float32)
-        self.square = float(np.dot(self.point, self.point.astype(np.float64)))
-        # A score is the product with this: half of |q|^2 - d^2, over the leading axes and the length behind them.
-        self.weights = np.append(self.point, np.float32(-1))
-        length = math.sqrt(self.square)
-        self.error = axes.error + doubt + 1e-6 * length
-        # A sum of m + 2 products in single precision, doubled as the score is (Higham 2002, section 3.1).
-        self.rounding = 2 * (m + 12) * _U * (length + axes.reach) ** 2
-        self.coarse: list[_CoarseView] = []
-        for stage, before, behind in zip(axes.coarse, target.rests, target.rests[1:], strict=False):
-            end = m + stage.codes.shape[1]
-            self.coarse.append(_CoarseView(stage, target.turned[m:end], before, behind))
-            self.rounding += self.coarse[-1].rounding
-            m = end
-
-    def boxes(self) -> F32:
-        """The least squared distance of anything in each leaf, (leaves,), by the sides of the boxes."""
-        point = self.point[box_sides(self.axes.axes), None]
-        outside = np.maximum(self.axes.lowest - point, point - self.axes.highest)
-        np.maximum(outside, 0, out=outside)
-        return np.asarray(np.einsum("ij,ij->j", outside, outside))
-
-    def squared(self, bound: float) -> float:
-        """How large a squared distance, as computed here, may be of a photo no further than `bound`."""
-        return (bound + self.error) ** 2 * (1 + 1e-5) + self.rounding
-
-    def within(self, bound: float, squares: F32, errors: F32) -> Rows:
-        """Where squared distances that are off by so much may be of photos no further than `bound`."""
-        largest = errors + np.float32((bound + self.error) * (1 + 1e-5))
-        largest *= largest
-        near: Rows = np.flatnonzero(squares <= largest + np.float32(self.rounding))
-        return near
-
-    def least_score(self, bound: float) -> float:
-        """The score that a photo no further than `bound` has at least."""
-        return (self.square - self.squared(bound)) / 2
-
-    def scan(self, leaves: Rows, least: float) -> tuple[Rows, F32]:
-        """The places in some leaves, in ascending order, whose scores are at least so large, and their scores.
-
-        Leaves that lie between some, if few, are read too, which is faster than not to.
-        """
-        if not len(leaves):
-            return np.empty(0, np.intp), np.empty(0, np.float32)
-        after = np.flatnonzero(np.diff(leaves) > 1 + _GAP // len(self.weights))
-        firsts, lasts = leaves[np.append(0, after + 1)], leaves[np.append(after, -1)] + 1
-        ends = np.cumsum(lasts - firsts)
-        scores = np.empty((int(ends[-1]), LEAF), np.float32)
-        for first, last, end in zip(firsts.tolist(), lasts.tolist(), ends.tolist(), strict=True):
-            np.matmul(self.weights, self.axes.leading[first:last], out=scores[end - last + first : end])
-        flat = scores.reshape(-1)
-        found = np.flatnonzero(flat >= max(np.float32(least), _LOWEST))
-        # From where a photo is in what was read to where it is.
-        moved = np.repeat(lasts - ends, lasts - firsts)
-        return ((moved.take(found >> _LEAF_BITS) << _LEAF_BITS) + found), flat.take(found)
-
-    def squares(self, scores: F32) -> F32:
-        """The squared distances, over the leading axes and the length behind them, that scores stand for."""
-        return np.float32(self.square) - 2 * scores
-
-    def closer(self, places: Rows, scores: F32) -> F32:
-        """The same over the next axes too."""
-        squares = self.squares(scores)
-        return self.coarse[0].squares(places, squares)[0] if self.coarse else squares
-
-
-class _CoarseView:
-    """A query as seen from some axes in bytes; `before` and `behind` are its lengths from them on, and behind them."""
-
-    def __init__(self, stage: Coarse, turned: F64, before: float, behind: float) -> None:
-        self.stage = stage
-        levels, w = (turned - stage.low) / stage.step, len(turned)
-        self.weights = (-2 * stage.step**2 * levels).astype(np.float32)
-        # Of a photo's numbers: what they add to the squared distance beside its codes, but for a constant.
-        self.number_weights = np.array([2 * before, -2 * behind, 1, 0], np.float32)
-        own = stage.step**2 * float(levels @ levels)
-        self.constant = np.float32(own + behind**2 - before**2)
-        # As above, of w + 4 products and their sum; codes are up to 255 in w axes.
-        longest = stage.step * 255 * math.sqrt(w)
-        self.rounding = (w + 16) * _U * ((longest + math.sqrt(own)) ** 2 + 4 * before**2)
-
-    def squares(self, places: Rows, squares: F32) -> tuple[F32, F32]:
-        """Squared distances over earlier axes and the length behind these become those over these axes too; with how
-        far off they may be."""
-        found, errors = np.empty(len(places), np.float32), np.empty(len(places), np.float32)
-        for start in range(0, len(places), _CLOSER):
-            block = slice(start, start + _CLOSER)
-            numbers = self.stage.numbers.take(places[block], axis=0)
-            np.dot(self.stage.codes.take(places[block], axis=0).astype(np.float32), self.weights, out=found[block])
-            found[block] += np.dot(numbers, self.number_weights)
-            errors[block] = numbers[:, 3]
-        found += squares
-        found += self.constant
-        return found, errors
 
 
 def _smallest(values: F32, number: int) -> Rows:

@@ -17,8 +17,8 @@ from cbir.axes import BOX_AXES, LEADING, LEAF, Axes, box_sides, make_axes, turn
 from cbir.descriptor import GLOBAL, SPATIAL, Descriptor, codes_of_shares
 from cbir.errors import NotPositiveSemidefiniteError
 from cbir.metric import DEFAULT, Metric
-from cbir.search import _View
 from cbir.space import Space
+from cbir.view import View
 
 # Making axes, and looking at photos by them, may not make numpy warn. But BLAS may call values invalid that it read
 # and made no use of; where one is used, results differ.
@@ -87,7 +87,7 @@ def assert_bounds_hold(space: Space, axes: Axes, codes: Codes, queries: Sequence
     """Whatever is looked at of a photo is no more than what a photo at its true distance may have."""
     places = np.arange(len(codes))
     for query in queries:
-        view = _View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
+        view = View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
         distances = [space.distance(codes[photo], query) for photo in axes.order]
         boxes = view.boxes()
         assert all(boxes[place // LEAF] <= view.squared(distance) for place, distance in enumerate(distances))
@@ -210,7 +210,7 @@ def test_together_the_axes_tell_a_distance_but_for_the_error_that_they_tell(desc
     space, codes = space_over(8, descriptor, metric, rng), random_codes(200, 8, descriptor, rng)
     axes, query = axes_of(space, codes, leading), random_photo(8, descriptor, rng)
     assert axes.basis.shape[1] == space.dimensions, "all are kept"
-    view = _View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
+    view = View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
     places, scores = view.scan(np.arange(2), -math.inf)
     squares, errors = view.squares(scores), np.zeros(200, np.float32)
     for stage in view.coarse:
@@ -410,7 +410,7 @@ def test_axes_in_the_span_of_a_sample_are_at_right_angles_and_bound_distances_to
     assert axes.basis.shape[1] < n < space.dimensions
     np.testing.assert_allclose(axes.basis.T @ axes.basis, np.eye(axes.basis.shape[1]), atol=1e-9)
     for query in random_codes(20, 12, SPATIAL, rng):
-        view = _View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
+        view = View(axes, turn(axes, space.embed(query)), float(space.doubt(query)))
         places, scores = view.scan(np.arange(len(axes.leading)), -math.inf)
         for row, score in zip(axes.order[places], scores, strict=True):
             assert score >= view.least_score(space.distance(codes[row], query))
