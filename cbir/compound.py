@@ -10,8 +10,9 @@ import numpy as np
 
 from cbir.color import F64
 from cbir.feedback import Aim
-from cbir.search import Collection, Found, Mask, Rows, Stage, nearest_rows, plain_nearest_rows
+from cbir.search import Collection, Found, Mask, Stage, nearest_rows, plain_nearest_rows
 from cbir.space import Space
+from cbir.view import Rows
 
 # Photos that are looked at to begin with, for each that is wanted: after that, none is further than these tell.
 _SEEDS = 4

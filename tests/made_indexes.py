@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from random_codes import Codes, random_codes, random_palette, random_photo
 
-from cbir import axes, axes_file, prepare, search
+from cbir import axes, axes_file, prepare, search, view
 from cbir.descriptor import SPATIAL
 from cbir.index import Hit, Index
 from cbir.manifest import Manifest, SegmentEntry
@@ -30,9 +30,9 @@ Placed = tuple[str, Segment]
 def in_small(fewest: int = 40, most: int = prepare.MOST) -> Iterator[None]:
     """Leaves so small, and bounds so low, that a collection of some hundred photos is searched as a large one is."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (axes, axes_file, search):
+        for module in (axes, axes_file, search, view):
             patch.setattr(module, "LEAF", 8)
-        patch.setattr(search, "_LEAF_BITS", 3)
+        patch.setattr(view, "_LEAF_BITS", 3)
         patch.setattr(search, "_PROBED", 1)
         patch.setattr(search, "_FEW", 10)
         patch.setattr(axes, "_FEWEST_HALVED", 16)

@@ -17,7 +17,7 @@ from made_indexes import photos as random_photos
 from pictures import make_photo
 from PIL import Image
 
-from cbir import describe, learn, parallel, plain, search
+from cbir import describe, learn, parallel, plain, search, view
 from cbir.check import check_index
 from cbir.describe import describe_file
 from cbir.descriptor import DESCRIPTORS
@@ -638,7 +638,7 @@ def test_more_queries_than_are_answered_together_find_what_each_finds(
 ) -> None:
     index = made_up(tmp_path / "index")
     monkeypatch.setattr(search, "_GROUP", 4)
-    monkeypatch.setattr(search, "_LEAVES", 3)
+    monkeypatch.setattr(view, "_LEAVES", 3)
     queries = [index.path(row) for row in (*range(0, 104, 7), 102, 3, 3)]
     for metric in (DEFAULT, QBIC):
         wanted = [as_told(index.search(one, 5, metric)) for one in queries]

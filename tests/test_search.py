@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from cbir import axes as axes_module
 from cbir import search as search_module
+from cbir import view as view_module
 from cbir.axes import LEAF, Axes, make_axes
 from cbir.descriptor import GLOBAL, SPATIAL, Descriptor, codes_of_shares
 from cbir.metric import DEFAULT, Metric
@@ -62,18 +63,18 @@ def one_thread() -> Iterator[None]:
 def in_small(leaf: int, few: int) -> Iterator[None]:
     """Leaves so small, and bounds so low, that a small collection is searched by all the ways of a large one."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (axes_module, search_module):
+        for module in (axes_module, search_module, view_module):
             patch.setattr(module, "LEAF", leaf)
         patch.setattr(axes_module, "_FEWEST_HALVED", 2 * leaf)
         patch.setattr(axes_module, "_SAMPLE", 40)
         patch.setattr(axes_module, "_BLOCK", 16)
-        patch.setattr(search_module, "_LEAF_BITS", leaf.bit_length() - 1)
+        patch.setattr(view_module, "_LEAF_BITS", leaf.bit_length() - 1)
         patch.setattr(search_module, "_PROBED", 1)
         patch.setattr(search_module, "_FEW", few)
         patch.setattr(search_module, "_GROUP", 2)
-        patch.setattr(search_module, "_LEAVES", 3)
-        for name in ("_MAPPED", "_CLOSER", "_FULL"):
-            patch.setattr(search_module, name, 16)
+        patch.setattr(view_module, "_LEAVES", 3)
+        for module, name in ((search_module, "_MAPPED"), (search_module, "_FULL"), (view_module, "_CLOSER")):
+            patch.setattr(module, name, 16)
         yield
 
 
