@@ -52,8 +52,8 @@ class IndexInfo:
     """What is in an index.
 
     `unread` files could not be read as a picture, `converted` photos had a colour profile by which their colours were
-    converted to sRGB, `unfinished` tells that a run was interrupted, `roots` are the folders it was made of, and
-    `bytes` is its size on disk.
+    converted to sRGB, `unfinished` tells that a run was interrupted, `palette_of` is the folder of the index that its
+    palette was learnt in, if not here, `roots` are the folders it was made of, and `bytes` is its size on disk.
     """
 
     folder: str
@@ -66,6 +66,7 @@ class IndexInfo:
     mean_error: float
     p95_error: float
     learnt_photos: int
+    palette_of: str | None
     algorithm: str
     metric: str
     bytes: int
@@ -123,6 +124,7 @@ class Index:
         colors: int | None = None,
         algorithm: Algorithm | None = None,
         descriptor: str | None = None,
+        palette_of: str | os.PathLike[str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         jobs: int | None = None,
         rebuild: bool = False,
@@ -137,6 +139,7 @@ class Index:
             colors=colors,
             algorithm=algorithm,
             descriptor=descriptor,
+            palette_of=palette_of,
             limits=limits,
             jobs=jobs,
             rebuild=rebuild,
@@ -427,6 +430,7 @@ class Index:
             mean_error=self.palette.mean_error,
             p95_error=self.palette.p95_error,
             learnt_photos=self._manifest.learnt_photos,
+            palette_of=self._manifest.palette_of,
             algorithm=self._manifest.algorithm,
             metric=str(DEFAULT),
             bytes=sum(map(_size, self.folder.iterdir())),

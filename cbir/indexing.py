@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from cbir.borrow import Borrowed
 from cbir.cluster import Cluster, ClusterError
 from cbir.decode import DEFAULT_LIMITS, Limits, decoder_version
 from cbir.describe import Described, describe_files, sample_files
@@ -60,7 +61,7 @@ class Report:
     `moved` photos were recognised under another name, and not decoded again. `converted` photos of the index had a
     colour profile by which their colours were converted to sRGB. `others` is the number of files that are no pictures
     and are not named as such. `colors` is how many the palette was asked to have; it has fewer where the photos have no
-    more.
+    more. It was learnt from `learnt_photos`, here or, if that is told, in the index in the folder `palette_of`.
     """
 
     folder: Path
@@ -75,12 +76,17 @@ class Report:
     palette: Palette
     colors: int
     learnt_photos: int
+    palette_of: str | None
     seconds: float
 
     @property
     def palette_is_outgrown(self) -> bool:
-        """Whether most photos came after the palette was learnt, so that learning it anew may describe them better."""
-        return self.learnt_photos < LEARNING_PHOTOS and self.photos > 2 * self.learnt_photos
+        """Whether most photos came after the palette was learnt, so that learning it anew may describe them better.
+
+        One that was taken from another index is to stay that one's.
+        """
+        is_from_few = self.learnt_photos < LEARNING_PHOTOS and self.photos > 2 * self.learnt_photos
+        return is_from_few and self.palette_of is None
 
 
 def build_index(
@@ -90,6 +96,7 @@ def build_index(
     colors: int | None = None,
     algorithm: Algorithm | None = None,
     descriptor: str | None = None,
+    palette_of: str | os.PathLike[str] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     jobs: int | None = None,
     rebuild: bool = False,
@@ -102,7 +109,9 @@ def build_index(
     "spatial" (seven histograms, see `cbir.descriptor`) or "global" (one). An existing one keeps all three; of the
     photos below `paths`, those that are new or have changed (size or time) are decoded, those that were renamed or
     moved are recognised, and those that are gone are dropped; the photos elsewhere stay. `rebuild` forgets what there
-    was, once all is done anew. `limits` says what is too large to read. `jobs` worker processes (None: one per core)
+    was, once all is done anew. A new or rebuilt index can take all that distances depend on from another, in the folder
+    `palette_of`: then a photo's description, and its distances by any metric, are the same in both, to the last bit, as
+    if all photos were in one. `limits` says what is too large to read. `jobs` worker processes (None: one per core)
     change the speed only, never a byte; nor does a `cluster`, whose machines decode photos that this one need not see
     but must list: `cbir.tasks` says what they must have. `progress` is called with the numbers of files done and to do.
 
@@ -116,21 +125,27 @@ def build_index(
     target, tops = Path(folder), [absolute(path) for path in paths]
     # Looked at before anything is made there, and again under the lock, since another writer may have been first.
     _is_index(target)
+    borrowed = None if palette_of is None else Borrowed.load(Path(palette_of), target)
     with _written_alone(target), _placed(cluster, target, tops) as place:
         old = Old.load(target) if _is_index(target) and not rebuild else None
-        kind, colors, algorithm = _settle(target, old, descriptor, colors, algorithm)
+        # What is there stays what it was; the other has only to be the same.
+        given = old or borrowed
+        kind, colors, algorithm = _settle(target, given, descriptor, colors, algorithm)
+        if old and borrowed:
+            borrowed.check_same(old, target)
         found, skipped = find_pictures(tops)
         if not found:
             raise NoPicturesError(f"{', '.join(tops)}: no pictures there; name a folder with pictures{_first(skipped)}")
         plan = make_plan(old, tops, found, skipped)
         tick = _Ticker(progress, len(plan.todo))
         workers = jobs or cores()
-        if old:
-            learnt = Learnt(old.palette, old.reference, old.manifest.learnt_photos, {})
+        if given:
+            learnt = Learnt(given.palette, given.reference, given.manifest.learnt_photos, {})
         else:
             sampler = partial(sample_on, *place) if place else sample_files
             learnt = learn_from_files(plan.todo, colors, algorithm, kind, workers, tick, limits, sampler)
-        base = Manifest(kind.name, colors, algorithm, learnt.photos, "", decoder_version(), ())
+        origin = given.palette_of if given else None
+        base = Manifest(kind.name, colors, algorithm, learnt.photos, "", decoder_version(), (), palette_of=origin)
         replaces = rebuild and (target / FILE_NAME).exists()
         writer = Writer(
             target, base, learnt.palette, learnt.reference, plan, tops, replaces, place and Path(place[1].folder)
@@ -152,11 +167,11 @@ def build_index(
                 raise NoPicturesError(f"{', '.join(tops)}: no picture there can be read{_first(run.failed)}")
             ordered = writer.ordered() if old is None or plan.has_work else None
         except ClusterError:
-            if not replaces:
+            if run.has_photos and not replaces:
                 writer.commit_quickly()
             raise
         except KeyboardInterrupt as error:
-            if replaces:
+            if replaces or not run.has_photos:
                 raise
             raise IndexingInterruptedError(target, writer.commit_quickly()) from error
         if ordered is not None:
@@ -175,6 +190,7 @@ def build_index(
         palette=learnt.palette,
         colors=colors,
         learnt_photos=learnt.photos,
+        palette_of=origin,
         seconds=time.perf_counter() - started,
     )
 
@@ -212,7 +228,6 @@ class _Run:
 
     def __init__(self, plan: Plan, writer: Writer) -> None:
         self._plan, self._writer = plan, writer
-        self.commit_if_due = writer.commit_if_due
         self._described = self._converted = 0
         # Photos that had been described, and cannot be read any more, or just now, and stay described as they were.
         self.lost = self._as_before = 0
@@ -233,6 +248,15 @@ class _Run:
         if done.entry:
             self._described += done.entry.photos
             self._writer.adopt(done.entry)
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether there is anything to commit: an index never was without any photo."""
+        return bool(self._described or self._plan.kept)
+
+    def commit_if_due(self) -> None:
+        if self.has_photos:
+            self._writer.commit_if_due()
 
     def _note_unread(self, file: Found, reason: str, lasting: bool) -> None:
         self.failed.append(Skipped(file.path, reason))
@@ -289,23 +313,30 @@ def _is_index(folder: Path) -> bool:
 
 
 def _settle(
-    folder: Path, old: Old | None, descriptor: str | None, colors: int | None, algorithm: Algorithm | None
+    folder: Path,
+    given: Old | Borrowed | None,
+    descriptor: str | None,
+    colors: int | None,
+    algorithm: Algorithm | None,
 ) -> tuple[Descriptor, int, Algorithm]:
-    """What of each photo is kept, how many colours the palette has and how it is learnt: as asked, or as it was."""
+    """What of each photo is kept, how many colours the palette has and how it is learnt: as asked, or as is given."""
     if descriptor not in (None, *DESCRIPTORS):
         raise DescriptorError(f"there is no descriptor {descriptor!r}; use one of {', '.join(DESCRIPTORS)}")
     if colors is not None and not 1 <= colors <= MAX_COLORS:
         raise PaletteError(f"a palette has 1 to {MAX_COLORS} colours, not {colors}")
-    if old is None:
+    if given is None:
         return DESCRIPTORS[descriptor or DEFAULT_DESCRIPTOR], colors or DEFAULT_COLORS, algorithm or DEFAULT_ALGORITHM
-    have = old.manifest
+    have = given.manifest
     if any(
         asked not in (None, kept)
         for asked, kept in ((descriptor, have.descriptor), (colors, have.colors), (algorithm, have.algorithm))
     ):
+        where, advice = folder, "add --rebuild to make it otherwise"
+        if isinstance(given, Borrowed):
+            where, advice = given.folder, "ask for no other with it"
         raise IndexFolderError(
-            f"{folder}: has a palette of {have.colors} colours by {have.algorithm} and {have.descriptor} descriptors; "
-            "add --rebuild to make it otherwise, or name another index"
+            f"{where}: has a palette of {have.colors} colours by {have.algorithm} and {have.descriptor} descriptors; "
+            f"{advice}, or name another index"
         )
     return DESCRIPTORS[have.descriptor], have.colors, cast(Algorithm, have.algorithm)
 

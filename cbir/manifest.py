@@ -46,7 +46,10 @@ class SegmentEntry:
 @dataclass(frozen=True)
 class Manifest:
     """What an index consists of: which descriptor its photos have, how its palette was learnt, its file, its segments,
-    and what decoded the photos."""
+    and what decoded the photos.
+
+    `palette_of` is the absolute folder of the index that the palette was learnt in, if not here.
+    """
 
     descriptor: str
     colors: int
@@ -56,10 +59,14 @@ class Manifest:
     decoder: str
     segments: tuple[SegmentEntry, ...]
     version: int = VERSION
+    palette_of: str | None = None
 
     def commit(self, folder: Path) -> None:
         """Make this the state of the index in `folder`, in one step."""
         value = {"format": FORMAT, **asdict(self), "version": VERSION}
+        if self.palette_of is None:
+            # As it was before there was such a thing, so that the bytes are, too.
+            del value["palette_of"]
         text = json.dumps({**value, "checksum": _checksum(value)}, indent=1, ensure_ascii=True) + "\n"
         write_file(folder, FILE_NAME, lambda file: file.write(text.encode("ascii")))
 
@@ -120,6 +127,7 @@ class Manifest:
                 _text(value["decoder"]),
                 segments,
                 version,
+                _text(value["palette_of"]) if "palette_of" in value else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFolderError(f"{path}: damaged ({error}); {REBUILD}") from error

@@ -35,6 +35,11 @@ class Old:
     reference: U8
     segments: list[Segment]
 
+    @property
+    def palette_of(self) -> str | None:
+        """The absolute folder of the index that its palette was learnt in, if not here."""
+        return self.manifest.palette_of
+
     @classmethod
     def load(cls, folder: Path) -> Old:
         """Open an index to bring it up to date. Raises IndexFolderError."""

@@ -119,6 +119,15 @@ def index(
             "colour is; or global, the plain histogram alone."
         ),
     ] = None,
+    palette: Annotated[
+        str | None,
+        typer.Option(
+            "--palette",
+            metavar="INDEX",
+            help="Describe the photos as this other index does, by its palette, so that distances in both are those "
+            "of one index of all. Example: cbir index ./more --palette photos",
+        ),
+    ] = None,
     max_pixels: Annotated[
         float,
         typer.Option(
@@ -155,7 +164,7 @@ def index(
     Whether a file is a picture its content decides; of those with several frames the first is taken.
     """
     from cbir.cli.machines import cluster_at
-    from cbir.cli.places import place_for_index
+    from cbir.cli.places import palette_place, place_for_index
     from cbir.cli.searching import prepare
     from cbir.cli.show import progress_bar, size
     from cbir.decode import Limits
@@ -164,6 +173,7 @@ def index(
     from cbir.metric import DEFAULT
 
     place = place_for_index(index, paths)
+    palette_of = None if palette is None else palette_place(palette)
     try:
         with cluster_at(scheduler) as cluster, progress_bar("files") as progress:
             report = build_index(
@@ -172,6 +182,7 @@ def index(
                 colors=colors,
                 algorithm=algorithm.value if algorithm else None,
                 descriptor=descriptor.value if descriptor else None,
+                palette_of=palette_of,
                 limits=Limits(round(max_pixels * 1e6), round(max_size * (1 << 30))),
                 jobs=jobs,
                 rebuild=rebuild,
@@ -183,9 +194,9 @@ def index(
         raise SystemExit(INTERRUPTED) from None
     for one in report.skipped:
         tell(f"skipped {quoted_path(one.path)}: {one.reason}")
-    palette = report.palette
-    if len(palette) < report.colors:
-        tell(f"{place}: the photos have too few different colours for {report.colors}; the palette has {len(palette)}")
+    learnt = report.palette
+    if len(learnt) < report.colors and report.palette_of is None:
+        tell(f"{place}: the photos have too few different colours for {report.colors}; the palette has {len(learnt)}")
     if report.palette_is_outgrown:
         tell(
             f"{place}: the palette was learnt from {report.learnt_photos} of {report.photos} photos; "
@@ -204,10 +215,12 @@ def index(
     typer.echo(f"{len(report.skipped):,} skipped{others}")
     if report.converted:
         typer.echo(f"{report.converted:,} converted to sRGB from the colours of their profiles")
-    typer.echo(
-        f"palette of {len(palette)} colours, colour error {palette.mean_error:.1f} on average, "
-        f"95 % below {palette.p95_error:.1f} (Delta E 1976)"
-    )
+    errors = f"{learnt.mean_error:.1f} on average, 95 % below {learnt.p95_error:.1f} (Delta E 1976)"
+    if report.palette_of is None:
+        typer.echo(f"palette of {len(learnt)} colours, colour error {errors}")
+    else:
+        of = printable(shown_path(report.palette_of))
+        typer.echo(f"palette of {of}: {len(learnt)} colours, colour error of its photos {errors}")
     if strict and report.skipped:
         raise typer.Exit(SKIPPED)
 
@@ -323,7 +336,8 @@ def info(
         "profiles": f"{facts.converted:,} photos were converted to sRGB from the colours of their profiles",
         "from": ", ".join(shown_path(root) for root in facts.roots),
         "descriptor": facts.descriptor,
-        "colours": f"{facts.colors}, learnt from {facts.learnt_photos:,} photos by {facts.algorithm}",
+        "colours": f"{facts.colors}, learnt from {facts.learnt_photos:,} photos by {facts.algorithm}"
+        + (f" in {shown_path(facts.palette_of)}" if facts.palette_of else ""),
         "colour error": f"{facts.mean_error:.2f} on average, 95 % below {facts.p95_error:.2f} (Delta E 1976)",
         "metric": f"{facts.metric} unless search is told another",
         "size": f"{size(facts.bytes)}, {facts.bytes / max(1, facts.photos):,.0f} bytes a photo",

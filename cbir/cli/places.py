@@ -48,6 +48,11 @@ def place_for_index(name: str | None, paths: list[str]) -> Path:
     return place
 
 
+def palette_place(name: str) -> Path:
+    """The folder of an index by name or folder; or a file of that name, of which it can be said why it will not do."""
+    return Path(name) if Path(name).is_file() else find_index(name)
+
+
 def _refuse_another_collection(place: Path, paths: list[str]) -> None:
     """Two folders may have one name: their photos shall not meet in one index unasked."""
     from cbir.find import is_below
