@@ -1,20 +1,24 @@
 """Made-up photos in the engines that `cbir push` knows: how fast they go in, how fast and how well they are found.
 
-PostgreSQL is the server that CBIR_TEST_POSTGRES names, or one of our own; what is not installed is left out.
+PostgreSQL is the server that CBIR_TEST_POSTGRES names, or one of our own; what is not installed is left out. What takes
+hours is left out, too, unless it is asked for: `python -m benchmarks.stores --photos 1000000 --store faiss --kind ivf`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.measure import table
+from benchmarks.measure import settings, table
 from benchmarks.mixtures import made_index, real
 from cbir.color import U8
 from cbir.index import Index
@@ -40,10 +44,12 @@ _PACKAGES = {"postgresql": ("psycopg", "pgvector"), "milvus": ("pymilvus", "milv
 
 
 class _Pushed(NamedTuple):
-    """What one push of a store did: `seconds` in all and for a second push that sends nothing, `bytes` on disk."""
+    """What one push of a store did: `seconds` in all, of these until all is found by its kind after all is sent, and
+    for a second push that sends nothing; `bytes` on disk."""
 
     photos: int
     seconds: float
+    settling: float
     again: float
     bytes: int
 
@@ -62,26 +68,36 @@ class _Found(NamedTuple):
 
 def run(work: Path) -> None:
     """Print the tables."""
+    measure(work, _SIZES, _PACKAGES)
+
+
+def measure(work: Path, sizes: Mapping[int, Sequence[str]], schemes: Collection[str]) -> None:
+    """Print the tables of so many photos each, with the kinds of these, in some stores."""
     made = real(work)
-    for photos, kinds in _SIZES.items():
+    for photos, kinds in sizes.items():
         index = Index.open(made_index(work / f"made-{photos}", made, photos))
-        _measure(work / f"stores-{photos}", index, made.queries[:_QUERIES], kinds)
+        _measure(work / f"stores-{photos}", index, made.queries[:_QUERIES], kinds, schemes)
 
 
-def _measure(work: Path, index: Index, queries: U8, kinds: Sequence[str]) -> None:
+def _measure(work: Path, index: Index, queries: U8, kinds: Sequence[str], schemes: Collection[str]) -> None:
     photos = len(index)
     work.mkdir()
     truth, folder = _in_folder(index, queries)
     pushed: list[Sequence[str]] = []
     asked: list[Sequence[str]] = [("index in a folder", "", "", *_cells(folder, len(queries)))]
     with ExitStack() as opened:
-        for scheme, url in _targets(work, opened):
+        for scheme, url in _targets(work, opened, schemes):
             if photos > _MOST.get(scheme, photos):
                 continue
             for kind in sorted({*_KINDS[scheme]} & {*kinds}):
                 target = f"{url}#{kind}"
                 told = _push(index, target, kind)
-                rates = f"{photos / told.seconds:,.0f}", f"{told.seconds:.0f}", f"{told.again:.1f}"
+                rates = (
+                    f"{photos / told.seconds:,.0f}",
+                    f"{told.seconds:.0f}",
+                    f"{told.settling:.1f}",
+                    f"{told.again:.1f}",
+                )
                 pushed.append((scheme, kind, *rates, f"{told.bytes / photos:,.0f}"))
                 for effort in _EFFORTS[kind]:
                     found = _ask(target, queries, truth, effort, exact=False)
@@ -90,7 +106,7 @@ def _measure(work: Path, index: Index, queries: U8, kinds: Sequence[str]) -> Non
                 asked.append((scheme, kind, "--exact", *_cells(found, len(queries))))
     table(
         f"{photos:,} photos pushed, {index.space().dimensions} dimensions",
-        ("store", "kind", "photos a second", "seconds", "again, nothing new, s", "bytes a photo"),
+        ("store", "kind", "photos a second", "seconds", "settling, s", "again, nothing new, s", "bytes a photo"),
         pushed,
     )
     table(
@@ -129,10 +145,17 @@ def _in_folder(index: Index, queries: U8) -> tuple[_Truth, _Found]:
 
 
 def _push(index: Index, target: str, kind: str) -> _Pushed:
-    report = push_index(index, target, kind=kind)
+    sent = time.perf_counter()
+
+    def tell(stage: str, *_: int) -> None:
+        nonlocal sent
+        sent = time.perf_counter() if stage == "settling" else sent
+
+    report = push_index(index, target, kind=kind, progress=tell)
+    settling = time.perf_counter() - sent
     again = push_index(index, target)
     assert (report.sent, again.sent) == (len(index), 0)
-    return _Pushed(len(index), report.seconds, again.seconds, _bytes(target))
+    return _Pushed(len(index), report.seconds, settling, again.seconds, _bytes(target))
 
 
 def _ask(target: str, queries: U8, truth: _Truth, effort: int | None, exact: bool) -> _Found:
@@ -177,9 +200,11 @@ def _bytes(target: str) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-def _targets(work: Path, opened: ExitStack) -> Iterator[tuple[str, str]]:
-    """The stores that can be measured here, by scheme and address."""
+def _targets(work: Path, opened: ExitStack, schemes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The stores of some schemes that can be measured here, by scheme and address."""
     for scheme, packages in _PACKAGES.items():
+        if scheme not in schemes:
+            continue
         if missing := [package for package in packages if find_spec(package) is None]:
             print(f"\n{', '.join(missing)} is not installed, so the tables leave {scheme} out")
         elif scheme == "postgresql":
@@ -195,3 +220,20 @@ def _server() -> AbstractContextManager[str]:
     from tests.servers_postgres import postgres_server
 
     return postgres_server()
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the tables of what is asked for by options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stores")
+    parser.add_argument("--photos", type=int, required=True, help="how many are made up")
+    parser.add_argument("--store", action="append", choices=_PACKAGES, help="all unless told")
+    parser.add_argument("--kind", action="append", choices=_EFFORTS, help="all unless told")
+    asked = parser.parse_args(words)
+    print(settings())
+    with tempfile.TemporaryDirectory() as work:
+        measure(Path(work), {asked.photos: asked.kind or tuple(_EFFORTS)}, asked.store or tuple(_PACKAGES))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

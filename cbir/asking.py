@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from cbir.metric import Metric
 from cbir.painting import Painting
 from cbir.palette import Palette
 from cbir.part import region_of, without_background
-from cbir.photos import Photos
 from cbir.pixels import Picture, working_picture
 from cbir.quadratic import one_thread
 from cbir.query import TOLERANCE, Like, Query, QueryError
@@ -80,16 +79,31 @@ class _Plan:
         return (self.weight + sum(part.weight for part in self.parts)) or 1.0
 
 
+class NamedPhotos(Protocol):
+    """What is known, by their rows, of the photos that are searched; see `cbir.photos.Photos`."""
+
+    def __len__(self) -> int: ...
+
+    def path(self, row: int) -> str:
+        """The absolute path of a photo."""
+
+    def row_of(self, path: str) -> int | None:
+        """The row of the photo of an absolute path."""
+
+    def codes_between(self, start: int, stop: int) -> U8:
+        """The descriptors of the photos from one row to before another."""
+
+
 @dataclass(frozen=True, eq=False)
 class Asker:
-    """Makes questions of queries, for the photos of an index.
+    """Makes questions of queries, for the photos of an index, or for those of a store that are named.
 
     `described` gives the descriptor of a picture by its path or name, and its row if it is a photo of the index.
     """
 
     palette: Palette
     descriptor: Descriptor
-    photos: Photos
+    photos: NamedPhotos
     space: Callable[[Metric], Space]
     described: Callable[[str], tuple[U8, int | None]]
     mean: Callable[[], F64]

@@ -55,22 +55,28 @@ def push_index(
         raise StoreError(f"there is no kind {kind!r}; use one of {', '.join(KINDS)}")
     with _opened(target) as store:
         with store.writing():
-            header = _header_for(index, store, metric, kind)
+            header, old = _header_for(index, store, metric, kind)
             known = _Known.of(store, progress)
             own = _Known.of_index(index, progress)
             # Photos that an interrupted run has not come to yet are not gone.
             gone = [] if index.is_unfinished else known.keys_not_in(own)
+            changed = own.changed_since(known)
+            if old is None or old.kind != header.kind or gone or len(changed):
+                # From now on until the end of a push, whoever searches is told that photos may be missing.
+                store.write_header(header.to_bytes())
             for start in range(0, len(gone), _BLOCK):
                 store.delete(gone[start : start + _BLOCK])
-            changed = own.changed_since(known)
             header = _send(index, store, header, changed, progress)
             if progress:
                 progress("settling", 0, 1)
             store.settle(header.kind)
             # Where an engine knows no locks, another push may have written its own.
-            doubt = max(header.doubt, Header.of_bytes(store.header() or b"", store.shown).doubt)
+            there = store.header() or b""
+            doubt = max(header.doubt, Header.of_bytes(there, store.shown).doubt)
             photos, is_complete = store.count(), not index.is_unfinished
-            store.write_header(replace(header, doubt=doubt, photos=photos, is_complete=is_complete).to_bytes())
+            last = replace(header, doubt=doubt, photos=photos, is_complete=is_complete).to_bytes()
+            if last != there:
+                store.write_header(last)
         return PushReport(store.shown, photos, len(changed), len(gone), time.perf_counter() - started)
 
 
@@ -83,19 +89,18 @@ def _opened(target: str) -> Iterator[Store]:
         store.close()
 
 
-def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) -> Header:
-    """The header of what is to be in the store, which from now on is incomplete."""
+def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) -> tuple[Header, Header | None]:
+    """The header of what is to be in the store, as yet incomplete, and the one that is there."""
     own = header_of(index, metric, kind or DEFAULT_KIND)
-    # Before anything is made: a metric that cannot be used is refused here.
+    # Before anything is made: a metric that cannot be used is refused here, and more dimensions than an engine takes.
     dimensions = own.space.dimensions
     data = store.header()
-    if data is not None:
-        old = Header.of_bytes(data, store.shown)
+    old = None if data is None else Header.of_bytes(data, store.shown)
+    if old is not None:
         old.check_same(own, store.shown)
         own = replace(own, kind=kind or old.kind, doubt=old.doubt, photos=old.photos)
-    store.create(dimensions)
-    store.write_header(own.to_bytes())
-    return own
+    store.create(dimensions, own.kind)
+    return own, old
 
 
 def header_of(index: Index, metric: Metric, kind: str) -> Header:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
 from uuid import UUID
 
@@ -31,6 +31,7 @@ DEFAULT_KIND = "hnsw"
 TIMEOUT = 10
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 _URI = "file://"
+_MAX_SAID = 400
 # Parameters of an address that libpq and Milvus keep secret.
 _SECRET = re.compile(r"(?i)\b([a-z_]*(?:password|token|secret|_key)=)([^&]*)")
 
@@ -102,8 +103,10 @@ class Store(Protocol):
         """What `write_header` has written last; None if there is no store yet. Raises StoreError if what is there was
         not made by cbir."""
 
-    def create(self, dimensions: int) -> None:
-        """Make what is missing to hold vectors of so many dimensions. What is there already, and ours, stays."""
+    def create(self, dimensions: int, kind: str = "flat") -> None:
+        """Make what is missing to hold vectors of so many dimensions, which `settle` is to have found by this one of
+        KINDS. What is there already, and ours, stays. Raises StoreError, before anything is made, if the engine cannot
+        do that."""
 
     def write_header(self, header: bytes) -> None:
         """Keep what tells of the collection as a whole, up to some megabytes, in place of what was kept."""
@@ -160,6 +163,18 @@ class Address(NamedTuple):
         query = _SECRET.sub(r"\1***", parts.query)
         shown = urlunsplit(parts._replace(netloc=user + at + host, query=query))
         return shown if self.name == DEFAULT_NAME else f"{shown}#{self.name}"
+
+    def error(self, text: str) -> StoreError:
+        """An error about the store."""
+        return StoreError(f"{self.shown}: {text}")
+
+    @contextmanager
+    def in_one_line(self, errors: tuple[type[Exception], ...], told: Callable[[Any], str]) -> Iterator[None]:
+        """Have what an engine raises raised as an error about the store, of which `told` makes one line."""
+        try:
+            yield
+        except errors as error:
+            raise self.error(told(error)) from None
 
     @property
     def secrets(self) -> list[str]:
@@ -242,10 +257,10 @@ def library(module: str, extra: str) -> object:
 
 
 def without_secrets(text: str, address: Address) -> str:
-    """What an engine says, on one line, without what must not be printed."""
+    """What an engine says, on one line that is not too long, without what must not be printed."""
     for secret in address.secrets:
         text = text.replace(secret, "***")
-    return " ".join(text.split())
+    return " ".join(text.split())[:_MAX_SAID]
 
 
 def key_of(path: str) -> UUID:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import numpy as np
+import pytest
 
+from cbir import store
 from cbir.color import F32
 from cbir.find import is_below
 from cbir.store import Address, Rows, Seen, Store, Stored, StoreError, Where
@@ -41,7 +43,7 @@ class MemoryStore:
     def header(self) -> bytes | None:
         return self.headers.get(self._address)
 
-    def create(self, dimensions: int) -> None:
+    def create(self, dimensions: int, kind: str = "flat") -> None:
         self._dimensions = dimensions
 
     def write_header(self, header: bytes) -> None:
@@ -101,3 +103,14 @@ def _is_in(photo: Stored, where: Where) -> bool:
 def as_store(store: MemoryStore) -> Store:
     """The protocol's type checker sees that it is one."""
     return store
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stores at addresses that begin with `memory:`, all empty; for every test of a module that imports this."""
+    monkeypatch.setattr(store, "_OPENERS", dict(store._OPENERS))
+    store.register("memory", MemoryStore)
+    monkeypatch.delenv("CBIR_STORE", raising=False)
+    MemoryStore.clear()
+    yield
+    MemoryStore.clear()

@@ -8,28 +8,34 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 
 pytest.importorskip("faiss")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_indexes import placed, put
 from store_checks import (
     DIMENSIONS,
     check_found,
-    check_header,
-    check_photos,
-    check_where,
     made,
     marks_of,
     numbered,
     order_of,
+    part_of,
     refused,
 )
 
 from cbir import stores
 from cbir.errors import MissingExtraError
-from cbir.store import Where, open_store
+from cbir.lock import LOCK_NAME
+from cbir.push import push_index
+from cbir.store import Rows, Where, key_of, open_store
 from cbir.stores import faiss as module
 from cbir.stores import faiss_index
 from cbir.stores.faiss import FaissStore
@@ -56,21 +62,9 @@ def opened_at(folder: Path) -> FaissStore:
     return opened
 
 
-def test_headers_are_kept(folder: Path) -> None:
-    check_header(lambda: opened_at(folder))
-
-
 def test_opening_writes_nothing(folder: Path) -> None:
     assert opened_at(folder).header() is None
     assert not folder.parent.exists()
-
-
-def test_photos_are_kept_to_the_byte(store: FaissStore) -> None:
-    check_photos(store)
-
-
-def test_folders_and_dates_choose_in_parts_and_in_a_base(store: FaissStore) -> None:
-    check_where(store, "", "hnsw")
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
@@ -139,6 +133,122 @@ def test_an_index_of_other_photos_is_not_used(store: FaissStore, folder: Path, m
     # As if the push had been interrupted: what has come in is found all the same.
     seen = opened_at(folder).search(later.vectors[4], 3, Where(), None, False)
     assert seen.is_scan and seen.photos[0].path == later.paths[4] and seen.distances[0] == 0
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All files but the lock, each with its number, the time of its last change, and its content."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != LOCK_NAME:
+            status = path.stat()
+            found[str(path.relative_to(folder))] = status.st_ino, status.st_mtime_ns, path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_a_push_that_changes_nothing_leaves_all_files_untouched(folder: Path, tmp_path: Path, kind: str) -> None:
+    index = put(tmp_path / "index", [placed(150, 1), placed(50, 2)])
+    address = f"faiss:{folder.parent}#{folder.name}"
+    assert push_index(index, address, kind=kind).sent == 200
+    before = files_of(folder)
+    assert len(before) == (6 if kind == "flat" else 8)
+    assert push_index(index, address).sent == 0
+    assert push_index(index, address, kind=kind).sent == 0
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_of_little_that_has_changed_only_that_is_written(
+    store: FaissStore, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FEW", 100)
+    rows = made(numbered(2000))
+    store.upsert(rows)
+    store.settle(kind)
+    before = files_of(folder)
+    changed, new = made(rows.paths[:20], seed=5), made(numbered(30, "/new"), seed=6)
+    store.upsert(changed)
+    store.upsert(new)
+    store.delete([*rows.keys[20:30], new.keys[0]])
+    store.settle(kind)
+    after = files_of(folder)
+    assert {name: after[name] for name in before} == before
+    assert sum(len(after[name][2]) for name in after.keys() - before.keys()) < 20_000
+    assert {name.partition("-")[0] for name in after.keys() - before.keys()} == {"rows", "gone"}
+    kept = part_of(rows, slice(30, None))
+    there = Rows(**{
+        name: np.concatenate([getattr(part, name) for part in (changed, part_of(new, slice(1, None)), kept)])
+        if isinstance(column, np.ndarray)
+        else [*getattr(changed, name), *getattr(new, name)[1:], *getattr(kept, name)]
+        for name, column in vars(rows).items()
+    })  # fmt: skip
+    assert store.count() == 2019 and marks_of(store) == dict(zip(there.keys, there.marks.tolist(), strict=True))
+    assert store.fetch(rows.keys[25]) is None and store.fetch(new.keys[0]) is None
+    check_found(store, there, 30)
+    # What has come since is found beside what the index finds, and what has gone is not.
+    for vector in (changed.vectors[3], new.vectors[7], rows.vectors[25], rows.vectors[3]):
+        seen = opened_at(folder).search(vector, 10, Where(), 2000, False)
+        assert [photo.path for photo in seen.photos] == order_of(there, vector)[:10]
+        assert seen.is_scan == (kind == "flat")
+    # Beyond a tenth all becomes one again.
+    store.upsert(made(rows.paths[100:280], seed=7))
+    store.settle(kind)
+    assert sum(name.startswith(("base", "rows", "gone")) for name in os.listdir(folder)) == 1
+    assert store.count() == 2019
+
+
+def test_parts_do_not_gather_however_often_little_changes(store: FaissStore, folder: Path) -> None:
+    store.upsert(made(numbered(1000)))
+    bases = set()
+    for seed in range(40):
+        store.upsert(made(numbered(2), seed=seed))
+        store.settle("flat")
+        names = [name for name in os.listdir(folder) if name.startswith(("base", "rows"))]
+        bases |= {name for name in names if name.startswith("base")}
+        assert len(names) <= 16
+    assert 2 <= len(bases) <= 4
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("upsert"), st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True)),
+        st.tuples(st.just("delete"), st.lists(st.integers(0, 40), min_size=1, max_size=6, unique=True)),
+        st.tuples(st.just("settle"), st.sampled_from(["flat", "hnsw", "ivf"])),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=20)
+@given(STEPS)
+def test_whatever_is_done_the_store_has_what_a_table_would_have(steps: list[tuple[str, Any]]) -> None:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(module, "_CHANGED", 0.3)
+        patch.setattr(module, "_SHARE", 0.0)
+        patch.setattr(module, "_FEW", 4)
+        store = open_store(f"faiss:{name}#s")
+        store.create(DIMENSIONS)
+        table: dict[UUID, tuple[int, np.ndarray]] = {}
+        paths = numbered(41)
+        for seed, (step, what) in enumerate(steps):
+            if step == "upsert":
+                rows = made([paths[number] for number in what], seed=seed)
+                store.upsert(rows)
+                table |= {key: (int(rows.marks[i]), rows.vectors[i]) for i, key in enumerate(rows.keys)}
+            elif step == "delete":
+                gone = [key_of(paths[number]) for number in what]
+                store.delete(gone)
+                table = {key: row for key, row in table.items() if key not in gone}
+            else:
+                store.settle(what)
+            assert marks_of(store) == {key: mark for key, (mark, _) in table.items()}
+            vector = np.ones(DIMENSIONS, np.float32)
+            wanted = sorted(table, key=lambda key: float(np.linalg.norm(table[key][1] - vector)))[:5]
+            for scan in (True, False):
+                seen = store.search(vector, 5, Where(), 1000, scan)
+                assert [key_of(photo.path) for photo in seen.photos] == wanted
+        store.close()
 
 
 def test_an_interrupted_part_counts_for_nothing(

@@ -10,9 +10,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,6 @@ from pymilvus.grpc_gen import milvus_pb2_grpc
 from store_checks import (
     DIMENSIONS,
     check_found,
-    check_header,
-    check_photos,
-    check_where,
     made,
     marks_of,
     numbered,
@@ -47,6 +46,7 @@ from cbir.store import Where, open_store
 from cbir.stored import StoredIndex
 from cbir.stores import milvus as module
 from cbir.stores.milvus import MilvusStore
+from cbir.stores.milvus_client import _LITE
 
 PASSWORD, SPELT = "correct horse/42%", "correct%20horse%2F42%25"
 
@@ -86,10 +86,6 @@ def opened_at(address: str) -> MilvusStore:
     return opened
 
 
-def test_headers_are_kept(address: str) -> None:
-    check_header(lambda: opened_at(address))
-
-
 def test_a_header_leaves_nothing_of_the_one_before(store: MilvusStore) -> None:
     store.write_header(os.urandom(10 * module._CHUNK))
     store.write_header(b"short")
@@ -106,14 +102,6 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
     assert store.header() is None
     store.close()
     assert os.listdir(tmp_path) == []
-
-
-def test_photos_are_kept_to_the_byte(store: MilvusStore) -> None:
-    check_photos(store)
-
-
-def test_folders_and_dates_choose_by_a_scan_of_either_side(store: MilvusStore) -> None:
-    check_where(store, "", "hnsw")
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
@@ -242,7 +230,11 @@ def test_what_is_no_address_of_milvus_is_told(tmp_path: Path) -> None:
         f"milvus:{tmp_path}/file.db": "Not a directory",
         f"milvus:{tmp_path}/full.db": "is a folder with other files, not Milvus Lite's",
         "milvus://host:99999": "its port is no number up to 65535",
-        f"milvus://host?password={SPELT}": "after ? it knows tls=1 alone",
+        f"milvus://host?password={SPELT}": "after ? it knows tls=1 and timeout=SECONDS, joined by &, not password=***",
+        "milvus://host?tls=yes": "after ? it knows tls=1 and timeout=SECONDS",
+        "milvus://host?timeout=0": "timeout is a number of seconds from 1 to 86,400",
+        "milvus://host?timeout=nan": "timeout is a number of seconds from 1 to 86,400",
+        "milvus://host?tls=1&timeout=soon": "timeout is a number of seconds from 1 to 86,400",
         "milvus://joe@": "has no host",
         "milvus://": "has no host",
     }.items():
@@ -259,15 +251,73 @@ def free_port() -> int:
 
 
 @pytest.mark.alone
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers() -> None:
     for login in ("", f"joe:{SPELT}@"):
         said = refused(lambda login=login: open_store(f"milvus://{login}127.0.0.1:{free_port()}"), PASSWORD, SPELT)  # type: ignore[misc]
         assert "no answer; is the server running, and the address right?" in said
-    monkeypatch.setattr("cbir.stores.milvus_client.TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        said = refused(lambda: open_store(f"milvus://127.0.0.1:{silent.getsockname()[1]}"))
+        said = refused(lambda: open_store(f"milvus://127.0.0.1:{silent.getsockname()[1]}?timeout=1"))
         assert "no answer" in said and time.monotonic() - started < 8
+
+
+class Wire:
+    """Leads from a port of its own to another, until it is to be silent: then nobody says anything any more, and
+    nobody hangs up."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._server, self.is_silent = port, socket.create_server(("127.0.0.1", 0)), False
+        self._ends: list[socket.socket] = []
+        self.port = int(self._server.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                pair = self._server.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                self._ends += pair
+                for one, other in (pair, pair[::-1]):
+                    threading.Thread(target=self._lead, args=(one, other), daemon=True).start()
+
+    def _lead(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while said := one.recv(65_536):
+                if not self.is_silent:
+                    other.sendall(said)
+
+    def close(self) -> None:
+        for end in (self._server, *self._ends):
+            end.close()
+
+
+@pytest.mark.alone
+def test_a_server_that_falls_silent_is_given_up_after_the_time_that_the_address_tells(lite: str) -> None:
+    wire = Wire(_LITE._running[Path(lite.partition(":")[2])][2])
+    store = opened_at(f"milvus://127.0.0.1:{wire.port}?timeout=1#silent")
+    try:
+        store.create(DIMENSIONS)
+        rows = made(numbered(20))
+        store.upsert(rows)
+        store.settle("flat")
+        assert len(store.search(rows.vectors[0], 3, Where(), None, False).photos) == 3
+        wire.is_silent = True
+        for action in (
+            lambda: store.search(rows.vectors[0], 3, Where(), None, False),
+            lambda: store.upsert(rows),
+            lambda: store.delete(rows.keys),
+            store.header,
+        ):
+            started = time.monotonic()
+            said = refused(action)
+            assert "no answer; is the server running" in said
+            assert 0.5 < time.monotonic() - started < 5
+    finally:
+        wire.close()
+        store.close()
+
+
+def test_without_a_time_in_the_address_work_may_take_half_a_minute(store: MilvusStore) -> None:
+    assert (store._quick, store._work) == (10, 30)
 
 
 class Guard(grpc.ServerInterceptor):  # type: ignore[misc]

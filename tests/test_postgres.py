@@ -19,13 +19,16 @@ import pytest
 pytest.importorskip("psycopg")
 pytest.importorskip("pgvector")
 
+import made_indexes
 import psycopg
 from psycopg import sql
 from servers_postgres import ELSEWHERE, PASSWORD, SPELT, changed, free_port
 from store_checks import DIMENSIONS, made, numbered
 
 from cbir.errors import MissingExtraError
+from cbir.push import push_index
 from cbir.store import Rows, Store, StoreError, Where, key_of, open_store, parse_address
+from cbir.stored import StoredIndex
 from cbir.stores import postgres_sql
 from cbir.stores.postgres import PostgresStore
 
@@ -79,46 +82,6 @@ def refused(action: Callable[[], object]) -> str:
     assert "\n" not in said and PASSWORD not in said and SPELT not in said and "horse" not in said
     assert caught.value.__suppress_context__ or "horse" not in str(caught.value.__context__)
     return said
-
-
-def test_there_is_nothing_until_it_is_made_and_making_it_twice_keeps_what_is_there(postgres_address: str) -> None:
-    store = open_store(postgres_address)
-    assert store.header() is None
-    store.create(DIMENSIONS)
-    assert store.header() is None and store.count() == 0
-    header = bytes(range(256)) * 1000
-    store.write_header(b"first")
-    store.write_header(header)
-    store.upsert(made(numbered(3)))
-    store.create(DIMENSIONS)
-    store.close()
-    again = open_store(postgres_address)
-    assert again.header() == header and again.count() == 3
-    assert "holds vectors of 8 dimensions, not 9" in refused(lambda: again.create(9))
-    again.close()
-
-
-def test_photos_are_kept_to_the_byte_and_replaced_by_their_keys(store: PostgresStore) -> None:
-    odd = ["/a/ü 'x'; --%_\\.jpg", os.fsdecode(b"/a/\xff\xfe/\xe4.jpg"), "/a/file:/x", "/日本/😀.png"]
-    rows = made(odd)
-    rows.mtimes[:] = [0, -1, 2**63 - 1, 1_700_000_000_123_456_789]
-    rows.sizes[0] = 2**40
-    store.upsert(rows)
-    for place, key in enumerate(rows.keys):
-        photo = store.fetch(key)
-        assert photo is not None
-        assert (photo.path, photo.size, photo.mtime) == (odd[place], rows.sizes[place], rows.mtimes[place])
-        assert photo.codes.dtype == np.uint8 and np.array_equal(photo.codes, rows.codes[place])
-    assert marks_of(store) == dict(zip(rows.keys, rows.marks.tolist(), strict=True))
-    later = made(odd, seed=1)
-    store.upsert(later)
-    assert store.count() == 4
-    assert marks_of(store) == dict(zip(later.keys, later.marks.tolist(), strict=True))
-    found = store.search(later.vectors[1], 1, NOWHERE, None, True)
-    assert found.photos[0].path == odd[1] and found.distances[0] == 0
-    store.delete([*later.keys[:3], key_of("/never/there")])
-    store.delete([])
-    assert store.count() == 1 and store.fetch(later.keys[0]) is None
 
 
 def test_the_longest_paths_are_kept_and_found_by_their_folders(store: PostgresStore) -> None:
@@ -307,16 +270,41 @@ def test_photos_that_an_administrator_has_partitioned_are_written_and_found(
 
 def test_more_dimensions_than_an_index_takes_are_found_by_comparing_all(postgres_address: str) -> None:
     store = open_store(postgres_address)
-    store.create(2500)
+    told = "up to 2,000 dimensions, and these are 2,500; push with --kind flat"
+    for kind in ("hnsw", "ivf"):
+        assert told in refused(lambda kind=kind: store.create(2500, kind))  # type: ignore[misc]
+    assert "up to 16,000 dimensions, and these are 16,001; make the index of fewer colours" in refused(
+        lambda: store.create(16_001, "flat")
+    )
+    assert store.header() is None
+    store.create(2500, "flat")
     rows = made(numbered(20), dimensions=2500)
     store.upsert(rows)
-    assert "up to 2000 dimensions, and these are 2500; push again with --kind flat" in refused(
-        lambda: store.settle("hnsw")
-    )
+    assert told in refused(lambda: store.settle("hnsw"))
     store.settle("flat")
     seen = store.search(rows.vectors[7], 3, NOWHERE, None, False)
     assert seen.is_scan and seen.photos[0].path == rows.paths[7]
     store.close()
+
+
+def test_a_palette_of_too_many_colours_is_refused_before_anything_is_written(
+    postgres_address: str, admin: psycopg.Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_indexes, "K", 300)
+    monkeypatch.setattr(made_indexes, "WIDTH", 300 * 7)
+    index = made_indexes.put(tmp_path / "index", [made_indexes.placed(5, 1)])
+    dimensions = index.space().dimensions
+    assert 2000 < dimensions <= 2100
+    said = refused(lambda: push_index(index, postgres_address))
+    assert f"finds by hnsw up to 2,000 dimensions, and these are {dimensions:,}; push with --kind flat" in said
+    assert query(admin, "SELECT FROM pg_namespace WHERE nspname = %s OR '{}' = ''", postgres_address,
+                 schema_of(postgres_address)) == []  # fmt: skip
+    assert push_index(index, postgres_address, kind="flat").sent == 5
+    # What is there stays as it is, and stays of its kind.
+    assert said == refused(lambda: push_index(index, postgres_address, kind="hnsw"))
+    with StoredIndex.open(postgres_address) as stored:
+        assert (stored.header.kind, stored.header.is_complete) == ("flat", True)
+        assert stored.search(index.path(3), 2).hits[0].path == index.path(3)
 
 
 @needs_own_server

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_indexes import photos, placed, put, segment_of
-from memory_store import MemoryStore
+from memory_store import MemoryStore, memory  # noqa: F401
 
 from cbir import push as push_module
 from cbir import store
@@ -26,13 +25,8 @@ HERE = Address("memory:here", "cbir")
 
 
 @pytest.fixture(autouse=True)
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(store, "_OPENERS", dict(store._OPENERS))
-    store.register("memory", MemoryStore)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_module, "_BLOCK", 16)
-    MemoryStore.clear()
-    yield
-    MemoryStore.clear()
 
 
 def held() -> dict[str, bytes]:
@@ -52,6 +46,31 @@ def test_all_photos_are_sent_once_and_a_second_push_sends_nothing(tmp_path: Path
     again = push_index(index, "memory:here")
     assert (again.photos, again.sent, again.deleted) == (57, 0, 0)
     assert sum(MemoryStore.upserted) == 57
+
+
+def test_a_push_that_changes_nothing_writes_no_header_and_one_that_does_says_first_that_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[bool, int]] = []
+    real = MemoryStore.write_header
+
+    def spy(self: MemoryStore, header: bytes) -> None:
+        told.append((Header.of_bytes(header, "").is_complete, len(MemoryStore.held.get(HERE, {}))))
+        real(self, header)
+
+    monkeypatch.setattr(MemoryStore, "write_header", spy)
+    index = put(tmp_path / "index", [placed(50, 1)])
+    push_index(index, "memory:here")
+    assert (told[0], told[-1]) == ((False, 0), (True, 50))
+    told.clear()
+    push_index(index, "memory:here")
+    push_index(index, "memory:here", kind="hnsw")
+    assert told == []
+    push_index(index, "memory:here", kind="ivf")
+    assert told == [(False, 50), (True, 50)]
+    told.clear()
+    push_index(put(tmp_path / "index", [placed(40, 1)]), "memory:here")
+    assert told == [(False, 50), (True, 40)]
 
 
 def test_vectors_are_those_of_the_metric_in_single_precision(tmp_path: Path) -> None:

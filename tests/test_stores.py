@@ -3,7 +3,7 @@ saying in `ADDRESSES` where it is to be found in a test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from conftest import Run
 from made_indexes import placed, put, told
+from store_checks import DIMENSIONS, check_header, check_photos, check_where
 
 from cbir import store
+from cbir.cli.explaining import explanation_record
 from cbir.index import Index
 from cbir.metric import DEFAULT, QBIC, Metric
 from cbir.push import push_index
+from cbir.query import Like, Query
 from cbir.scope import Scope
-from cbir.store import KINDS, StoreError, open_store, parse_address
+from cbir.store import KINDS, Store, StoreError, open_store, parse_address
 from cbir.stored import StoredIndex
 
 # Where a store of each scheme is found in a test; what it asks for is skipped with its reason.
@@ -62,9 +65,30 @@ def target(scheme: str, address: str, request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("postgres_address")) if scheme == "postgresql" else f"{address}#t{next(NUMBERS)}"
 
 
+@pytest.fixture
+def opened(target: str) -> Iterator[Store]:
+    """An empty store."""
+    store = open_store(target)
+    store.create(DIMENSIONS)
+    yield store
+    store.close()
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return put(tmp_path_factory.mktemp("stores") / "index", [placed(150, 1), placed(50, 2)])
+
+
+def test_headers_are_kept(target: str) -> None:
+    check_header(lambda: open_store(target))
+
+
+def test_photos_are_kept_to_the_byte(opened: Store) -> None:
+    check_photos(opened)
+
+
+def test_folders_and_dates_choose_before_and_after_settling(opened: Store) -> None:
+    check_where(opened, "", "hnsw")
 
 
 @pytest.mark.parametrize("metric", [DEFAULT, QBIC], ids=str)
@@ -128,12 +152,24 @@ def test_other_palettes_and_metrics_are_refused(target: str, index: Index, tmp_p
 
 
 def test_nothing_is_there_before_the_first_push(target: str) -> None:
-    with pytest.raises(StoreError, match="there is no index in it"):
-        StoredIndex.open(target)
-    opened = open_store(target)
-    assert opened.header() is None
-    assert opened.shown == parse_address(target).shown
-    opened.close()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="there is no index in it"):
+            StoredIndex.open(target)
+        store = open_store(target)
+        assert store.header() is None
+        assert store.shown == parse_address(target).shown
+        store.close()
+
+
+def test_what_is_liked_and_unliked_finds_and_is_explained_as_in_the_folder(target: str, index: Index) -> None:
+    push_index(index, target)
+    query = Query(like=[index.path(3), Like(index.path(160), 2)], unlike=[index.path(20)])
+    with StoredIndex.open(target) as stored:
+        answer, wanted = stored.search(query, 10, exact=True), index.search(query, 10)
+        assert answer.is_proven and told(answer.hits) == told(wanted)
+        paths = [hit.path for hit in wanted]
+        explained = zip(stored.explain(query, paths), index.explain(query, paths), strict=True)
+        assert all(explanation_record(one) == explanation_record(other) for one, other in explained)
 
 
 def test_the_command_finds_the_same(target: str, run: Run, photos: Path, in_process: None) -> None:

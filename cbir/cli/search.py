@@ -371,7 +371,7 @@ def search(
         if store is not None:
             from cbir.cli.storing import refuse_in_store, run_store_search
 
-            refuse_in_store(wanted, seeing, _is_given(context, "store"))
+            refuse_in_store(wanted, asking, _is_given(context, "store"))
             own_metric = chosen if _is_given(context, "metric") else None
             run_store_search(store, wanted, own_metric, effort, exact, seeing, format.value, strict)
             return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -24,6 +25,10 @@ from cbir.prepare import StageProgress
 from cbir.scope import Scope
 from cbir.search import Stage
 
+if TYPE_CHECKING:
+    from cbir.query import Query
+
+T = TypeVar("T")
 # Queries that are answered before their hits are printed, and about how many hits these have at most: enough to keep
 # all cores busy, few enough that the first hits come soon, and that any number of queries needs little memory.
 _TOGETHER, _HITS_TOGETHER = 256, 1 << 16
@@ -153,14 +158,9 @@ def _single(index: Index, search: Search) -> Iterator[tuple[Asked, list[Hit]]]:
 def _many(
     index: Index, search: Search, skipped: list[Skipped], progress: StageProgress | None
 ) -> Iterator[tuple[Asked, list[Hit]]]:
-    together = max(1, min(_TOGETHER, _HITS_TOGETHER // (search.scope.offset + search.limit)))
-    for start in range(0, len(search.questions), together):
-        questions = search.questions[start : start + together]
-        if progress:
-            progress("queries", start, len(search.questions))
-        unread: list[Skipped] = []
-        found = index.search_many(
-            [one.query for one in questions],
+    def found(queries: list[str | Query], unread: list[Skipped]) -> list[list[Hit]]:
+        return index.search_many(
+            queries,
             search.limit,
             search.metric,
             scope=search.scope,
@@ -168,6 +168,25 @@ def _many(
             jobs=search.jobs,
             skipped=unread,
         )
+
+    return answers_of_many(found, search, skipped, progress)
+
+
+def answers_of_many(
+    find: Callable[[list[str | Query], list[Skipped]], Iterable[T]],
+    search: Search,
+    skipped: list[Skipped],
+    progress: StageProgress | None = None,
+) -> Iterator[tuple[Asked, T]]:
+    """What `find` finds for each of many queries, some together; it tells its list those that cannot be read, and
+    something for each query all the same. Raises PictureError for what all of them ask with."""
+    together = max(1, min(_TOGETHER, _HITS_TOGETHER // (search.scope.offset + search.limit)))
+    for start in range(0, len(search.questions), together):
+        questions = search.questions[start : start + together]
+        if progress:
+            progress("queries", start, len(search.questions))
+        unread: list[Skipped] = []
+        found = find([one.query for one in questions], unread)
         by_path = {one.path: one for one in unread}
         own = [one for one in questions if one.picture in by_path]
         if len(own) < len(unread):
@@ -176,7 +195,7 @@ def _many(
             common = min(unread, key=lambda one: (one.path in pictures, one.path))
             raise PictureError(common.path, common.reason)
         skipped += [Skipped(one.given or one.name, by_path[str(one.picture)].reason) for one in own]
-        yield from ((one, hits) for one, hits in zip(questions, found, strict=True) if one.picture not in by_path)
+        yield from ((one, answer) for one, answer in zip(questions, found, strict=True) if one.picture not in by_path)
 
 
 def _verify(

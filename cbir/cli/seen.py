@@ -129,7 +129,6 @@ class Seeing:
         from cbir.thumbnail import thumbnail
 
         def why(hit: Hit) -> str:
-            assert isinstance(index, Index), "a store explains nothing"
             (explanation,) = index.explain(asked.query, [hit.path], metric, most=_PAIRS)
             return flow_svg(explanation)
 

@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import typer
 
-from cbir.cli.asking import Asked
+from cbir.cli.asking import Asked, Asking
 from cbir.cli.hits import Answer, Heading, print_hits
-from cbir.cli.searching import Search, tell_what_failed
+from cbir.cli.searching import Search, answers_of_many, tell_what_failed
 from cbir.cli.seen import Seeing
 from cbir.cli.shell import SKIPPED, quoted_path, tell
-from cbir.errors import PictureError
 from cbir.find import Skipped
 from cbir.metric import Metric
 from cbir.stored import Answer as Found
 from cbir.stored import StoredIndex
 
+if TYPE_CHECKING:
+    from cbir.query import Query
 
-def refuse_in_store(search: Search, seeing: Seeing, is_given: bool) -> None:
+
+def refuse_in_store(search: Search, asking: Asking, is_given: bool) -> None:
     """Refuse what only an index in a folder can answer. Raises BadParameter.
 
     Unless --store `is_given` it is said where the store comes from.
     """
-    advice = "" if is_given else " (CBIR_STORE is set; name an index with --index)"
-    if not all(isinstance(one.query, str) for one in search.questions):
-        raise typer.BadParameter(
-            f"is asked with pictures alone; leave colours and other parts out{advice}", param_hint="--store"
-        )
+    from cbir.stored_asking import not_in_vectors
+
+    (one, *_) = search.questions
+    parts = () if isinstance(one.query, str) else not_in_vectors(one.query)
     options = {
-        "--rerank": search.rerank,
+        "--palette": "colors" in parts and asking.palette is not None,
+        "--color": "colors" in parts,
+        "--accent": "accents" in parts,
+        "--without": "without" in parts,
+        "--tone": "tones" in parts,
+        "--paint": "paint" in parts,
         "--verify": search.verify,
         "--stats": search.stats,
         "--axes": search.axes is not None,
         "--distinct": search.scope.distinct is not None,
-        "--explain": seeing.explain,
     }
-    for option, is_given in options.items():
-        if is_given:
+    advice = "" if is_given else " (CBIR_STORE is set; name an index with --index)"
+    for option, is_asked in options.items():
+        if is_asked:
             raise typer.BadParameter(f"goes with an index in a folder, not with --store{advice}", param_hint=option)
 
 
@@ -62,19 +69,19 @@ def run_store_search(
             )
         skipped: list[Skipped] = []
         heading = Heading(
-            index.store.shown, index.header.palette.lab, str(index.header.metric), search.many, alike=False
+            index.store.shown,
+            index.header.palette.lab,
+            str(index.header.metric),
+            search.many,
+            alike=False,
+            asked=search.colors,
         )
         kept: list[tuple[Asked, Answer]] = []
 
         def answers() -> Generator[Answer]:
-            for one in search.questions:
-                query = str(one.query)
-                try:
-                    found = index.search(query, search.limit, metric, scope=search.scope, effort=effort, exact=exact)
-                except PictureError as error:
-                    skipped.append(Skipped(one.given or one.name, error.reason))
-                    continue
-                answer = Answer(one.name, found.hits)
+            for one, found in _found(index, search, metric, effort, exact, skipped):
+                why = index.explain(one.query, [hit.path for hit in found.hits]) if seeing.explain else None
+                answer = Answer(one.name, found.hits, why)
                 if seeing.is_asked:
                     kept.append((one, answer))
                 yield answer
@@ -82,14 +89,50 @@ def run_store_search(
 
         for one in search.questions:
             # Before any work, as with an index; what is not a file may be in the store.
-            if not os.path.exists(str(one.query)):
-                index.check_known(str(one.query))
+            if one.picture is not None and not os.path.exists(one.picture):
+                index.check_known(one.picture)
         with closing(answers()) as all_answers:
             print_hits(format, heading, all_answers)
-        seeing.show(index, index.header.metric, (), kept)
+        seeing.show(index, index.header.metric, search.colors, kept)
     tell_what_failed(search, skipped, [])
     if strict and skipped:
         raise typer.Exit(SKIPPED)
+
+
+def _found(
+    index: StoredIndex, search: Search, metric: Metric | None, effort: int | None, exact: bool, skipped: list[Skipped]
+) -> Iterator[tuple[Asked, Found]]:
+    """The queries with what is found for each; of many those that cannot be read are told to `skipped`."""
+    if not search.many:
+        (one,) = search.questions
+        found = index.search(
+            one.query,
+            search.limit,
+            metric,
+            scope=search.scope,
+            rerank=search.rerank,
+            effort=effort,
+            exact=exact,
+        )
+        yield one, found
+        return
+
+    def find(queries: list[str | Query], unread: list[Skipped]) -> Iterator[Found | None]:
+        return index.search_many(
+            queries,
+            search.limit,
+            metric,
+            scope=search.scope,
+            rerank=search.rerank,
+            effort=effort,
+            exact=exact,
+            jobs=search.jobs,
+            skipped=unread,
+        )
+
+    for one, answer in answers_of_many(find, search, skipped):
+        assert answer is not None, "what cannot be read is skipped"
+        yield one, answer
 
 
 def _tell_proof(found: Found, index: StoredIndex, whose: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cbir.atomic import TEMPORARY, write_file
-from cbir.color import F32
+from cbir.color import F32, F64
 from cbir.errors import IndexFolderError
 from cbir.lock import LOCK_NAME, locked
-from cbir.store import I64, Address, Rows, Seen, Stored, StoreError, Where
+from cbir.store import I64, Address, Rows, Seen, Stored, Where
 from cbir.stores import faiss_index as engine
 from cbir.stores import faiss_parts as files
 from cbir.stores.faiss_parts import Name, Part
@@ -34,6 +34,8 @@ _MAX_STORE = 10_000
 _MARKS_AT_ONCE = 10_000
 # Where so few may be found, comparing with all of them is sooner done than going along a graph past the others.
 _FEW, _SHARE = 20_000, 0.05
+# What comes after a base stays in parts of its own until these are so many, or so much of it or as much as is a few.
+_MOST_PARTS, _CHANGED = 16, 0.1
 _ATTEMPTS = 3
 
 
@@ -45,8 +47,17 @@ class _State(NamedTuple):
 
     @property
     def base(self) -> str | None:
-        """The name of the only part, if it is a base; else something has come after it."""
-        return self.names[0].text if len(self.names) == 1 and self.names[0].kind == "base" else None
+        """The name of the first part, if it is a base; what has come after it counts before it."""
+        return self.names[0].text if self.names and self.names[0].kind == "base" else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a base, and little has come since: few parts, and few rows that a search compares with."""
+        if self.base is None or len(self.names) > _MOST_PARTS:
+            return False
+        (base, kept), *later = self.parts
+        changed = len(base.rows) - len(kept) + sum(len(part.rows) for part, _ in later)
+        return changed <= min(_FEW, _CHANGED * len(base.rows))
 
 
 class FaissStore:
@@ -55,15 +66,15 @@ class FaissStore:
     most = 16_384
 
     def __init__(self, address: Address) -> None:
-        self.shown = address.shown
+        self.shown, self._address = address.shown, address
         place = address.url.partition(":")[2]
         if place.startswith("//"):
             # A URL's authority would be a machine, and this is a folder of this one.
             if not place.startswith("///"):
-                raise self._error("has a host; a folder of this machine is faiss:FOLDER")
+                raise self._address.error("has a host; a folder of this machine is faiss:FOLDER")
             place = place[2:]
         if not place:
-            raise self._error("has no folder; say faiss:FOLDER")
+            raise self._address.error("has no folder; say faiss:FOLDER")
         self._folder = Path(place).absolute() / address.name
         self._kept: _State | None = None
         self._index: tuple[str, Any] | None = None
@@ -81,15 +92,17 @@ class FaissStore:
             except FileNotFoundError:
                 return None
             if len(header) > _MAX_HEADER:
-                raise self._error("what it keeps of the collection is too large; push to another #NAME")
+                raise self._address.error("what it keeps of the collection is too large; push to another #NAME")
             return header
 
-    def create(self, dimensions: int) -> None:
+    def create(self, dimensions: int, kind: str = "flat") -> None:
         """See `Store.create`."""
         with self._in_one_line():
             if self._check_ours():
                 if (here := self._dimensions()) != dimensions:
-                    raise self._error(f"it holds vectors of {here} dimensions, not {dimensions}; push to another #NAME")
+                    raise self._address.error(
+                        f"it holds vectors of {here} dimensions, not {dimensions}; push to another #NAME"
+                    )
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
             told = {"made by": _MADE_BY, "layout": _LAYOUT, "dimensions": dimensions}
@@ -98,7 +111,7 @@ class FaissStore:
     def write_header(self, header: bytes) -> None:
         """See `Store.write_header`."""
         if len(header) > _MAX_HEADER:
-            raise self._error(f"what tells of the collection is too large ({len(header)} bytes)")
+            raise self._address.error(f"what tells of the collection is too large ({len(header)} bytes)")
         with self._in_one_line():
             write_file(self._folder, _HEADER, lambda file: file.write(header))
 
@@ -128,9 +141,11 @@ class FaissStore:
         if len(rows):
             with self._in_one_line():
                 if rows.vectors.shape[1] != self._dimensions():
-                    raise self._error(f"it holds vectors of {self._dimensions()} dimensions; push to another #NAME")
+                    raise self._address.error(
+                        f"it holds vectors of {self._dimensions()} dimensions; push to another #NAME"
+                    )
                 if not np.isfinite(rows.vectors).all():
-                    raise self._error("vectors must be finite")
+                    raise self._address.error("vectors must be finite")
                 files.write_part(self._folder, self._next("rows"), files.part_of(rows))
 
     def delete(self, keys: Sequence[UUID]) -> None:
@@ -140,14 +155,15 @@ class FaissStore:
                 files.write_gone(self._folder, self._next("gone"), files.keys_of(keys))
 
     def settle(self, kind: str) -> None:
-        """See `Store.settle`: all parts become one. The new one is there before the old ones go."""
+        """See `Store.settle`: all parts become one, unless little has come after it. The new one is there before the
+        old ones go."""
         with self._in_one_line():
             state = self._state()
-            if state.base is None:
+            if not state.is_settled:
                 name = self._next("base")
                 files.write_base(self._folder, name, state.parts, self._dimensions())
-                files.remove_before(self._folder, name)
                 state = self._state()
+            files.remove_before(self._folder, state.names[0])
             base, vectors = str(state.base), state.parts[0][0].vectors
             # No photos are found without an index.
             wanted = kind if len(vectors) else "flat"
@@ -166,30 +182,39 @@ class FaissStore:
         return None
 
     def search(self, vector: F32, limit: int, where: Where, effort: int | None, scan: bool) -> Seen:
-        """See `Store.search`. Everything is compared, too, where little may be found, while a push has not ended, and
-        if the index finds too few or does not fit."""
+        """See `Store.search`. What has come after the base that has an index is compared, and so is everything where
+        little may be found, and if the index finds too few or does not fit."""
         limit, state = min(limit, self.most), self._state()
         vector = np.ascontiguousarray(vector, np.float32)
         allowed = [_allowed(part, rows, where) for part, rows in state.parts]
-        index = None if scan else self._indexed(state)
-        if index is not None:
-            part, chosen = state.parts[0][0], allowed[0]
-            count = len(part.rows) if chosen is None else len(chosen)
-            if count > max(_FEW, _SHARE * len(part.rows)):
-                mask = None
-                if chosen is not None:
-                    mask = np.zeros(len(part.rows), np.bool_)
-                    mask[chosen] = True
-                rows, distances = engine.near(index, vector, limit, mask, effort)
-                if len(rows) >= min(limit, count):
-                    return Seen([part.stored(row) for row in rows.tolist()], distances, False)
-        best: Any = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
+        near = None if scan or state.base is None else self._near(state, vector, limit, allowed[0], effort)
+        best: Any = near or (np.empty(0, np.intp), np.empty(0))
+        best = np.zeros(len(best[0]), np.intp), *best
         for place, ((part, _), chosen) in enumerate(zip(state.parts, allowed, strict=True)):
-            rows, distances = engine.nearest(part.vectors, vector, limit, chosen)
-            best = engine.merged(best, (np.full(len(rows), place), rows, distances), limit)
+            if place or near is None:
+                rows, distances = engine.nearest(part.vectors, vector, limit, chosen)
+                best = engine.merged(best, (np.full(len(rows), place), rows, distances), limit)
         places, rows, distances = best
         photos = [state.parts[place][0].stored(row) for place, row in zip(places.tolist(), rows.tolist(), strict=True)]
-        return Seen(photos, distances, True)
+        return Seen(photos, distances, near is None)
+
+    def _near(
+        self, state: _State, vector: F32, limit: int, chosen: NDArray[np.intp] | None, effort: int | None
+    ) -> tuple[NDArray[np.intp], F64] | None:
+        """What the index of the base finds, rows (k,) and distances (k,), if it is of use."""
+        index = self._indexed(state)
+        if index is None:
+            return None
+        n = len(state.parts[0][0].rows)
+        count = n if chosen is None else len(chosen)
+        if count <= max(_FEW, _SHARE * n):
+            return None
+        mask = None
+        if chosen is not None:
+            mask = np.zeros(n, np.bool_)
+            mask[chosen] = True
+        rows, distances = engine.near(index, vector, limit, mask, effort)
+        return (rows, distances) if len(rows) >= min(limit, count) else None
 
     def count(self) -> int:
         """See `Store.count`."""
@@ -210,7 +235,7 @@ class FaissStore:
             return True
         others = sorted(name for name in names if name != LOCK_NAME and not name.startswith(TEMPORARY))
         if others:
-            raise self._error(
+            raise self._address.error(
                 f"the folder {self._folder} was not made by cbir (it has {', '.join(others[:3])}); use another #NAME"
             )
         return False
@@ -224,9 +249,11 @@ class FaissStore:
         except (ValueError, KeyError, TypeError):
             made_by, layout, dimensions = None, None, None
         if made_by != _MADE_BY or not isinstance(dimensions, int):
-            raise self._error(f"{self._folder / _STORE} was not made by cbir; use another #NAME")
+            raise self._address.error(f"{self._folder / _STORE} was not made by cbir; use another #NAME")
         if layout != _LAYOUT:
-            raise self._error(f"its files are of another version of cbir ({layout}, not {_LAYOUT}); use that one")
+            raise self._address.error(
+                f"its files are of another version of cbir ({layout}, not {_LAYOUT}); use that one"
+            )
         return dimensions
 
     def _next(self, kind: str) -> Name:
@@ -251,9 +278,6 @@ class FaissStore:
 
     def _read(self, names: list[Name]) -> list[tuple[Part, NDArray[np.intp]]]:
         dimensions = self._dimensions() if names else 0
-        if [name.kind for name in names] == ["base"]:
-            part = files.read_part(self._folder, names[0], dimensions)
-            return [(part, np.arange(len(part.rows)))]
         # Later parts first: what they have, or tell to be gone, counts no more in earlier ones.
         known: set[tuple[int, int]] = set()
         found = []
@@ -262,9 +286,9 @@ class FaissStore:
                 known.update(files.read_gone(self._folder, name).tolist())
                 continue
             part = files.read_part(self._folder, name, dimensions)
-            keys = list(zip(part.rows["high"].tolist(), part.rows["low"].tolist(), strict=True))
-            found.append((part, np.array([row for row, key in enumerate(keys) if key not in known], np.intp)))
-            known.update(keys)
+            found.append((part, files.rows_without(part, known)))
+            if name != names[0]:
+                known.update(part.keys.tolist())
         return found[::-1]
 
     def _indexed(self, state: _State) -> Any | None:
@@ -276,20 +300,16 @@ class FaissStore:
             self._index = state.base, engine.read(self._folder, state.base, (n, m))
         return self._index[1]
 
-    def _error(self, text: str) -> StoreError:
-        return StoreError(f"{self.shown}: {text}")
+    def _in_one_line(self) -> AbstractContextManager[None]:
+        return self._address.in_one_line((files.DamagedError, IndexFolderError, OSError), self._told)
 
-    @contextmanager
-    def _in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except files.DamagedError as error:
-            raise self._error(f"{error}; remove the folder {self._folder} and push again") from None
-        except IndexFolderError as error:
-            raise self._error(" ".join(str(error).split())) from None
-        except OSError as error:
+    def _told(self, error: Exception) -> str:
+        if isinstance(error, files.DamagedError):
+            return f"{error}; remove the folder {self._folder} and push again"
+        if isinstance(error, OSError):
             where = f": {error.filename}" if error.filename else ""
-            raise self._error(f"{error.strerror or error}{where}; afterwards run the same command again") from None
+            return f"{error.strerror or error}{where}; afterwards run the same command again"
+        return " ".join(str(error).split())
 
 
 def _allowed(part: Part, rows: NDArray[np.intp], where: Where) -> NDArray[np.intp] | None:

@@ -54,6 +54,11 @@ class Part(NamedTuple):
     codes: U8
     vectors: F32
 
+    @property
+    def keys(self) -> NDArray[np.void]:
+        """The photos' keys, (n,) of KEY's fields."""
+        return self.rows[["high", "low"]]
+
     def path(self, row: int) -> bytes:
         """A photo's path."""
         start = int(self.rows["end"][row - 1]) if row else 0
@@ -90,6 +95,17 @@ def uuids_of(keys: NDArray[np.void]) -> list[UUID]:
     """Undo `keys_of`."""
     pairs = zip(keys["high"].tolist(), keys["low"].tolist(), strict=True)
     return [UUID(int=(high << 64) | low) for high, low in pairs]
+
+
+def rows_without(part: Part, known: set[tuple[int, int]]) -> NDArray[np.intp]:
+    """The rows of a part, ascending, of photos whose keys, as pairs of high and low, are not known."""
+    rows = np.arange(len(part.rows))
+    some = rows
+    if len(known) < len(rows):
+        # Of a large part by halves of keys first, for few are known.
+        some = np.flatnonzero(np.isin(part.rows["high"], np.array([high for high, _ in known], np.uint64)))
+    gone = [row for row, key in zip(some.tolist(), part.keys[some].tolist(), strict=True) if key in known]
+    return np.delete(rows, gone)
 
 
 def part_of(given: Rows) -> Part:

@@ -1,8 +1,9 @@
 """A store in Milvus, 2.4 or later, by one client for a cluster and for the embedded Lite.
 
-Address: `milvus://user:password@host:port/database#name`, with `?tls=1` for an encrypted connection, or for Lite
-`milvus:FILE.db#name`; a token, or user:password, may be in MILVUS_TOKEN. The name is that of the photos' collection;
-what tells of them as a whole is in another, `name_about`. docs/milvus.md tells of both.
+Address: `milvus://user:password@host:port/database#name`, with `?tls=1` for an encrypted connection and `?timeout=5` to
+give up what is not answered within so many seconds, or for Lite `milvus:FILE.db#name`; a token, or user:password, may
+be in MILVUS_TOKEN. The name is that of the photos' collection; what tells of them as a whole is in another,
+`name_about`. docs/milvus.md tells of both.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -19,12 +20,10 @@ from uuid import UUID
 import numpy as np
 
 from cbir.color import F32, F64
-from cbir.store import I64, TIMEOUT, Address, Rows, Seen, Stored, Where, path_of_text, text_of_path
+from cbir.store import I64, Address, Rows, Seen, Stored, Where, path_of_text, text_of_path
 from cbir.stores.milvus_client import Connection
 from cbir.stores.milvus_expression import ABOUT, LENGTHS, PHOTOS, VECTORS, condition
 
-# After which a search, or the sending of some megabytes, is given up.
-WORK_TIMEOUT = 60
 # Builds take as long as they take, so they are not timed; a server that is busy is asked so often again, some 20
 # seconds: a cluster flushes a collection once in ten.
 _RETRIES = 12
@@ -50,10 +49,11 @@ class MilvusStore:
     most = 16_384
 
     def __init__(self, address: Address) -> None:
-        self.shown = address.shown
+        self.shown, self._address = address.shown, address
         self._photos, self._about = address.name, f"{address.name}_about"
         self._loaded: set[str] = set()
         self._connection = Connection(address)
+        self._quick, self._work = self._connection.quick, self._connection.work
 
     def header(self) -> bytes | None:
         """See `Store.header`."""
@@ -69,7 +69,7 @@ class MilvusStore:
                     return None
                 layout, digest, count = str(current[0]["chunk"]).split(" ")
                 if layout != _LAYOUT:
-                    raise self._connection.error(
+                    raise self._address.error(
                         f"its collections are of another version of cbir ({layout}, not {_LAYOUT}); use that one"
                     )
                 found = self._rows(self._about, [f"{digest}-{i}" for i in range(int(count))], ["id", "chunk"])
@@ -77,9 +77,9 @@ class MilvusStore:
                 header = b"".join(b64decode(chunks.get(str(i), "")) for i in range(int(count)))
                 if _digest(header) == digest:
                     return header
-        raise self._connection.error("what it keeps of the collection is damaged; push to another #NAME")
+        raise self._address.error("what it keeps of the collection is damaged; push to another #NAME")
 
-    def create(self, dimensions: int) -> None:
+    def create(self, dimensions: int, kind: str = "flat") -> None:
         """See `Store.create`. What an interruption has left half made is completed."""
         self._connection.open()
         with self._in_one_line():
@@ -87,7 +87,7 @@ class MilvusStore:
             # Before anything is made.
             there = [self._is_ours(name, fields) for name, fields, _ in wanted]
             if there[-1] and (here := self._dimensions(self._photos)) != dimensions:
-                raise self._connection.error(
+                raise self._address.error(
                     f"it holds vectors of {here} dimensions, not {dimensions}; push to another #NAME"
                 )
             for (name, fields, dim), is_there in zip(wanted, there, strict=True):
@@ -100,7 +100,7 @@ class MilvusStore:
     def write_header(self, header: bytes) -> None:
         """See `Store.write_header`. The new one is there in full before the old one goes."""
         if len(header) > _MAX_HEADER:
-            raise self._connection.error(f"what tells of the collection is too large ({len(header)} bytes)")
+            raise self._address.error(f"what tells of the collection is too large ({len(header)} bytes)")
         digest = _digest(header)
         chunks = [b64encode(header[start : start + _CHUNK]).decode() for start in range(0, len(header), _CHUNK)]
         rows = [_about(f"{digest}-{i}", chunk) for i, chunk in enumerate(chunks)]
@@ -156,9 +156,9 @@ class MilvusStore:
             here = self._index(self._photos)
             if here is None or not _serves(here, _INDEX[kind], settings):
                 self._loaded.discard(self._photos)
-                self._client.release_collection(self._photos, timeout=WORK_TIMEOUT)
+                self._client.release_collection(self._photos, timeout=self._work)
                 if here is not None:
-                    self._client.drop_index(self._photos, here["index_name"], timeout=WORK_TIMEOUT)
+                    self._client.drop_index(self._photos, here["index_name"], timeout=self._work)
                 self._build(self._photos, kind, settings)
             self._load(self._photos)
             self._wait_for_index()
@@ -189,7 +189,7 @@ class MilvusStore:
                 output_fields=_TOLD,
                 search_params={"metric_type": "L2", "params": _looking(index, limit, effort)},
                 consistency_level="Strong",
-                timeout=WORK_TIMEOUT,
+                timeout=self._work,
             )[0]
             if len(hits) < limit and not is_flat:
                 return self._read_all(vector, limit, expression)
@@ -202,7 +202,7 @@ class MilvusStore:
         with self._in_one_line():
             self._load(self._photos)
             found = self._client.query(
-                self._photos, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=WORK_TIMEOUT
+                self._photos, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=self._work
             )
             return int(found[0]["count(*)"])
 
@@ -214,23 +214,21 @@ class MilvusStore:
     def _client(self) -> Any:
         return self._connection.open()
 
-    def _in_one_line(self) -> Any:
+    def _in_one_line(self) -> AbstractContextManager[None]:
         return self._connection.in_one_line()
 
     def _is_ours(self, name: str, fields: dict[str, str]) -> bool:
         """Whether a collection is there. Raises StoreError for one that was not made by cbir."""
-        if not self._client.has_collection(name, timeout=TIMEOUT):
+        if not self._client.has_collection(name, timeout=self._quick):
             return False
         here = {field["name"]: field["type"].name for field in self._describe(name)["fields"]}
         if any(here.get(field) != kind for field, kind in fields.items()):
             some = ", ".join(sorted(here)[:3])
-            raise self._connection.error(
-                f"the collection {name} was not made by cbir (it has {some}); use another #NAME"
-            )
+            raise self._address.error(f"the collection {name} was not made by cbir (it has {some}); use another #NAME")
         return True
 
     def _describe(self, name: str) -> Any:
-        return self._client.describe_collection(name, timeout=TIMEOUT)
+        return self._client.describe_collection(name, timeout=self._quick)
 
     def _dimensions(self, name: str) -> int:
         return next(int(field["params"]["dim"]) for field in self._describe(name)["fields"] if field["name"] in VECTORS)
@@ -244,7 +242,7 @@ class MilvusStore:
             sizes |= {"max_length": LENGTHS[field]} if field in LENGTHS else {}
             schema.add_field(field, DataType[kind], is_primary=field == "id", **sizes)
         try:
-            self._client.create_collection(name, schema=schema, consistency_level="Strong", timeout=TIMEOUT)
+            self._client.create_collection(name, schema=schema, consistency_level="Strong", timeout=self._quick)
         except MilvusException:
             # Another push may have been first.
             if not self._is_ours(name, fields):
@@ -252,8 +250,8 @@ class MilvusStore:
 
     def _index(self, name: str) -> dict[str, Any] | None:
         """The index of a collection's vectors, if there is one, with its settings."""
-        for index in self._client.list_indexes(name, timeout=TIMEOUT):
-            told = self._client.describe_index(name, index, timeout=TIMEOUT)
+        for index in self._client.list_indexes(name, timeout=self._quick):
+            told = self._client.describe_index(name, index, timeout=self._quick)
             if told and told.get("field_name") in VECTORS:
                 inner = told.get("params")
                 return dict(told) | (inner if isinstance(inner, dict) else {})
@@ -264,13 +262,13 @@ class MilvusStore:
         index = self._client.prepare_index_params()
         # Lite reads the settings in this place alone, a cluster here, too.
         index.add_index(field, index_type=_INDEX[kind], metric_type="L2", params={"params": settings})
-        self._client.create_index(name, index, sync=False, timeout=WORK_TIMEOUT)
+        self._client.create_index(name, index, sync=False, timeout=self._work)
 
     def _wait_for_index(self) -> None:
         """Wait until photos that are found by the index need no longer be found without it."""
         while (index := self._index(self._photos)) is not None:
             if index.get("state") == "Failed":
-                raise self._connection.error("its server could not build the index; run the same command again")
+                raise self._address.error("its server could not build the index; run the same command again")
             if index.get("state") in (None, "Finished") and not int(index.get("pending_index_rows") or 0):
                 return
             time.sleep(_POLL)
@@ -282,11 +280,11 @@ class MilvusStore:
             self._loaded.add(name)
 
     def _upsert(self, name: str, rows: list[dict[str, Any]]) -> None:
-        self._client.upsert(name, rows, timeout=WORK_TIMEOUT)
+        self._client.upsert(name, rows, timeout=self._work)
 
     def _delete(self, name: str, ids: list[str]) -> None:
         for start in range(0, len(ids), _MAX_PAGE):
-            self._client.delete(name, ids=ids[start : start + _MAX_PAGE], timeout=WORK_TIMEOUT)
+            self._client.delete(name, ids=ids[start : start + _MAX_PAGE], timeout=self._work)
 
     def _rows(self, name: str, ids: list[str], fields: list[str]) -> list[Any]:
         """Rows by their ids, in any order; those that are not there are left out."""
@@ -294,9 +292,7 @@ class MilvusStore:
         found: list[Any] = []
         for start in range(0, len(ids), 128):
             some = ids[start : start + 128]
-            found += self._client.get(
-                name, some, output_fields=fields, consistency_level="Strong", timeout=WORK_TIMEOUT
-            )
+            found += self._client.get(name, some, output_fields=fields, consistency_level="Strong", timeout=self._work)
         return found
 
     def _pages(self, name: str, expression: str, fields: list[str], size: int) -> Iterator[list[Any]]:
@@ -308,7 +304,7 @@ class MilvusStore:
             filter=expression,
             output_fields=fields,
             consistency_level="Strong",
-            timeout=WORK_TIMEOUT,
+            timeout=self._work,
         )
         try:
             while page := pages.next():
@@ -332,7 +328,7 @@ class MilvusStore:
 
     def _seen(self, photos: list[Stored], distances: F64, is_scan: bool) -> Seen:
         if not np.isfinite(distances).all():
-            raise self._connection.error("it holds vectors that are none; push to another #NAME")
+            raise self._address.error("it holds vectors that are none; push to another #NAME")
         order = np.argsort(distances, kind="stable")
         return Seen([photos[place] for place in order], distances[order], is_scan)
 

@@ -6,14 +6,13 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from cbir.errors import MissingExtraError
-from cbir.store import TIMEOUT, Address, StoreError, without_secrets
+from cbir.store import TIMEOUT, Address, without_secrets
 
 # gRPC's C core talks to the terminal of its own accord, about connections that fail.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -30,18 +29,25 @@ for _name in ("pymilvus", "pymilvus.milvus_client", "pymilvus.bulk_writer", "mil
 
 _TOKEN = "MILVUS_TOKEN"
 _PORT = 19530
-_MAX_SAID, _MAX_CAUSES = 400, 10
+# Seconds after which a search, or the sending of some megabytes, is given up, unless the address tells.
+_WORK, _LONGEST = 30, 86_400
+_MAX_CAUSES = 10
 # What is said by a server that does not know who asks, and about one that does not answer.
 _REFUSED = ("unauthenticated", "auth check failure", "missing authorization", "permission_denied", "permission deny")
 _SILENT = ("statuscode.unavailable", "fail connecting", "timeout", "deadline_exceeded", "deadline exceeded")
 
 
 class Connection:
-    """A client of the engine at an address; `client` is None where a file of Lite has not been made yet."""
+    """A client of the engine at an address; `client` is None where a file of Lite has not been made yet.
+
+    `quick` and `work` are how many seconds to wait for answers that take the engine no work, and for others.
+    """
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._lite = _lite_folder(address)
+        self._is_encrypted, self.work = _options(address)
+        self.quick = min(TIMEOUT, self.work)
         self.client: MilvusClient | None = None
         self._token = "" if self._lite else _token(address)
         if self._lite is None or _is_there(self._lite, address):
@@ -58,23 +64,21 @@ class Connection:
         if self._lite is not None:
             url = _LITE.hold(self._lite, self._address)
             try:
-                return MilvusClient(url, timeout=TIMEOUT, dedicated=True)
+                return MilvusClient(url, timeout=self.quick, dedicated=True)
             except BaseException:
                 _LITE.release(self._lite)
                 raise
         parts = self._address.parts
-        if parts.query not in ("", "tls=1"):
-            raise self.error(f"after ? it knows tls=1 alone, not {without_secrets(parts.query, self._address)}")
         try:
             port = parts.port or _PORT
         except ValueError:
-            raise self.error("its port is no number up to 65535") from None
+            raise self._address.error("its port is no number up to 65535") from None
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return MilvusClient(
-            f"{'https' if parts.query else 'http'}://{host}:{port}",
+            f"{'https' if self._is_encrypted else 'http'}://{host}:{port}",
             token=self._token,
             db_name=unquote(parts.path.strip("/")),
-            timeout=TIMEOUT,
+            timeout=self.quick,
             dedicated=True,
         )
 
@@ -88,21 +92,15 @@ class Connection:
             if self._lite is not None:
                 _LITE.release(self._lite)
 
-    def error(self, text: str) -> StoreError:
-        """An error about the store."""
-        return StoreError(f"{self._address.shown}: {text}")
-
-    @contextmanager
-    def in_one_line(self) -> Iterator[None]:
+    def in_one_line(self) -> AbstractContextManager[None]:
         """Have what the client raises told in one line, without password or token."""
-        try:
-            yield
-        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-            said = str(getattr(error, "message", "")) or str(error) or type(error).__name__
-            for secret in (self._token, self._token.partition(":")[2]):
-                said = said.replace(secret, "***") if secret else said
-            said = without_secrets(said, self._address)
-            raise self.error(_advice(error) or said[:_MAX_SAID]) from None
+        return self._address.in_one_line((MilvusException, grpc.RpcError, grpc.FutureTimeoutError), self._told)
+
+    def _told(self, error: Exception) -> str:
+        said = str(getattr(error, "message", "")) or str(error) or type(error).__name__
+        for secret in (self._token, self._token.partition(":")[2]):
+            said = said.replace(secret, "***") if secret else said
+        return _advice(error) or without_secrets(said, self._address)
 
 
 def _advice(error: BaseException) -> str:
@@ -119,6 +117,22 @@ def _advice(error: BaseException) -> str:
     return ""
 
 
+def _options(address: Address) -> tuple[bool, float]:
+    """What the address of a server asks for: whether to encrypt, and how many seconds to wait."""
+    told = dict(parse_qsl(address.parts.query, keep_blank_values=True))
+    tls, timeout = told.pop("tls", None), told.pop("timeout", str(_WORK))
+    if tls not in (None, "1") or told:
+        shown = without_secrets(address.parts.query, address)
+        raise address.error(f"after ? it knows tls=1 and timeout=SECONDS, joined by &, not {shown}")
+    try:
+        seconds = float(timeout)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= _LONGEST:
+        raise address.error(f"timeout is a number of seconds from 1 to {_LONGEST:,}")
+    return tls is not None, seconds
+
+
 def _token(address: Address) -> str:
     parts = address.parts
     if parts.password is not None:
@@ -131,11 +145,11 @@ def _lite_folder(address: Address) -> Path | None:
     place = address.url.partition(":")[2]
     if place.startswith("//") and not place.startswith("///"):
         if not address.parts.hostname:
-            raise StoreError(f"{address.shown}: has no host; a file of Milvus Lite is milvus:FILE.db")
+            raise address.error("has no host; a file of Milvus Lite is milvus:FILE.db")
         return None
     place = place.removeprefix("//")
     if not place.endswith(".db"):
-        raise StoreError(f"{address.shown}: is neither milvus://HOST:PORT nor a file of Milvus Lite, milvus:FILE.db")
+        raise address.error("is neither milvus://HOST:PORT nor a file of Milvus Lite, milvus:FILE.db")
     return Path(place).absolute()
 
 
@@ -146,11 +160,11 @@ def _is_there(folder: Path, address: Address) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreError(
-            f"{address.shown}: cannot be read as Milvus Lite keeps its data, in a folder: {error.strerror}; use another"
+        raise address.error(
+            f"cannot be read as Milvus Lite keeps its data, in a folder: {error.strerror}; use another"
         ) from None
     if names and not {"LOCK", "collections"} <= names:
-        raise StoreError(f"{address.shown}: is a folder with other files, not Milvus Lite's; use another name")
+        raise address.error("is a folder with other files, not Milvus Lite's; use another name")
     return bool(names)
 
 
@@ -200,13 +214,13 @@ def _start(folder: Path, address: Address) -> tuple[Any, Any, int]:
             f"{error.name or 'milvus_lite'} is not installed, or too old; run: pip install 'cbir[milvus]'"
         ) from error
     if not folder.parent.is_dir():
-        raise StoreError(f"{address.shown}: the folder {folder.parent} does not exist; make it first")
+        raise address.error(f"the folder {folder.parent} does not exist; make it first")
     try:
         server, data, port = start_server_in_thread(str(folder), host="127.0.0.1", port=0)
     except DataDirLockedError:
-        raise StoreError(
-            f"{address.shown}: another process has it open, and Milvus Lite serves one at a time; wait until it is done"
+        raise address.error(
+            "another process has it open, and Milvus Lite serves one at a time; wait until it is done"
         ) from None
     except (MilvusLiteError, OSError, ValueError) as error:
-        raise StoreError(f"{address.shown}: cannot be opened by Milvus Lite: {' '.join(str(error).split())}") from None
+        raise address.error(f"cannot be opened by Milvus Lite: {' '.join(str(error).split())}") from None
     return server, data, port

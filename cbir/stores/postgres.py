@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +17,7 @@ import numpy as np
 
 from cbir.color import F32
 from cbir.errors import MissingExtraError
-from cbir.store import I64, TIMEOUT, Address, Rows, Seen, Stored, StoreError, Where, path_of_text, without_secrets
+from cbir.store import I64, TIMEOUT, Address, Rows, Seen, Stored, Where, path_of_text, without_secrets
 
 try:
     import psycopg
@@ -33,9 +33,8 @@ except ImportError as error:
 _LAYOUT = 1
 _OLDEST = (0, 8)
 _MAX_HEADER = 64 * 2**20
-_MAX_MESSAGE = 400
-# What HNSW and IVFFlat take.
-_MAX_INDEXED = 2000
+# What a column of vectors takes, and what HNSW and IVFFlat do.
+_MAX_DIMENSIONS, _MAX_INDEXED = 16_000, 2000
 # Up to here a row with its vector fits into one of PostgreSQL's pages of 8 kB.
 _MAX_INLINE = 1900
 _MARKS_AT_ONCE = 10_000
@@ -92,13 +91,18 @@ class PostgresStore:
                 return None
             layout, size = found[0]
             if layout != _LAYOUT:
-                raise self._error(f"its tables are of another version of cbir ({layout}, not {_LAYOUT}); use that one")
+                raise self._address.error(
+                    f"its tables are of another version of cbir ({layout}, not {_LAYOUT}); use that one"
+                )
             if size > _MAX_HEADER:
-                raise self._error(f"what it keeps of the collection is too large ({size} bytes); push to another #NAME")
+                raise self._address.error(
+                    f"what it keeps of the collection is too large ({size} bytes); push to another #NAME"
+                )
             return bytes(self._all("SELECT header FROM {collection}")[0][0])
 
-    def create(self, dimensions: int) -> None:
+    def create(self, dimensions: int, kind: str = "flat") -> None:
         """See `Store.create`. The tables come into being together or not at all."""
+        self._check(dimensions, kind)
         with self._in_one_line(), self._connection.transaction():
             # Two that begin at once: the second waits, and finds what the first has made.
             self._all("SELECT pg_advisory_xact_lock(%s)", [_number_of(f"create {self._schema}")])
@@ -113,12 +117,14 @@ class PostgresStore:
                 for statement in statements.tables(self._schema, dimensions, inline=dimensions <= _MAX_INLINE):
                     self._run(statement)
             elif here != dimensions:
-                raise self._error(f"it holds vectors of {here} dimensions, not {dimensions}; push to another #NAME")
+                raise self._address.error(
+                    f"it holds vectors of {here} dimensions, not {dimensions}; push to another #NAME"
+                )
 
     def write_header(self, header: bytes) -> None:
         """See `Store.write_header`."""
         if len(header) > _MAX_HEADER:
-            raise self._error(f"what tells of the collection is too large ({len(header)} bytes)")
+            raise self._address.error(f"what tells of the collection is too large ({len(header)} bytes)")
         with self._in_one_line():
             self._run(
                 "INSERT INTO {collection} (layout, header) VALUES (%s, %s) ON CONFLICT (single)"
@@ -132,7 +138,7 @@ class PostgresStore:
         lock = [_number_of(f"push {self._schema}")]
         with self._in_one_line():
             if not self._all("SELECT pg_try_advisory_lock(%s)", lock)[0][0]:
-                raise self._error("another push is writing there; wait until it is done")
+                raise self._address.error("another push is writing there; wait until it is done")
         try:
             yield
         finally:
@@ -177,11 +183,7 @@ class PostgresStore:
         method = {"hnsw": "hnsw", "ivf": "ivfflat", "flat": ""}[kind]
         with self._in_one_line():
             count, dimensions = self.count(), self._dimensions() or 0
-            if method and dimensions > _MAX_INDEXED:
-                raise self._error(
-                    f"pgvector finds by {kind} up to {_MAX_INDEXED} dimensions, and these are {dimensions}; "
-                    "push again with --kind flat, which sends nothing twice"
-                )
+            self._check(dimensions, kind)
             lists = _lists_for(count)
             here = self._vector_indexes()
             if method and not any(_serves(index, method, lists) for index in here):
@@ -210,7 +212,7 @@ class PostgresStore:
                 found = self._run(*statements.nearest(self._schema, vector, limit, where, True)).fetchall()
         distances = np.array([row[-1] for row in found], np.float64)
         if not np.isfinite(distances).all():
-            raise self._error("it holds vectors that are none; push to another #NAME")
+            raise self._address.error("it holds vectors that are none; push to another #NAME")
         # The index tells them only almost in order.
         order = np.argsort(distances, kind="stable")
         return Seen([self._stored(*found[place][:-1]) for place in order], distances[order], is_scan)
@@ -223,6 +225,19 @@ class PostgresStore:
     def close(self) -> None:
         """See `Store.close`."""
         self._connection.close()
+
+    def _check(self, dimensions: int, kind: str) -> None:
+        """Raise StoreError for more dimensions than pgvector takes."""
+        fewer = "make the index of fewer colours, with cbir index --rebuild -k"
+        if dimensions > _MAX_DIMENSIONS:
+            raise self._address.error(
+                f"pgvector takes vectors of up to {_MAX_DIMENSIONS:,} dimensions, and these are {dimensions:,}; {fewer}"
+            )
+        if kind != "flat" and dimensions > _MAX_INDEXED:
+            raise self._address.error(
+                f"pgvector finds by {kind} up to {_MAX_INDEXED:,} dimensions, and these are {dimensions:,}; push with "
+                f"--kind flat, which compares with all, or {fewer}"
+            )
 
     def _run(self, statement: str | sql.Composed, values: Any = None) -> psycopg.Cursor[Any]:
         query = sql.SQL(statement).format(**self._tables) if isinstance(statement, str) else statement
@@ -239,7 +254,9 @@ class PostgresStore:
     def _find_vectors(self) -> None:
         """Have pgvector's type and operators known, wherever the administrator has put them, if they are there."""
         if self._connection.info.parameter_status("server_encoding") != "UTF8":
-            raise self._error("that database does not keep text as UTF-8; use another, made with ENCODING 'UTF8'")
+            raise self._address.error(
+                "that database does not keep text as UTF-8; use another, made with ENCODING 'UTF8'"
+            )
         found = self._all(
             "SELECT extversion, nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
             " WHERE extname = 'vector'"
@@ -248,7 +265,7 @@ class PostgresStore:
             return
         version, schema = found[0]
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-            raise self._error(
+            raise self._address.error(
                 f"pgvector {version} is too old; have its administrator install 0.8 or later, then run there: "
                 "ALTER EXTENSION vector UPDATE"
             )
@@ -261,11 +278,11 @@ class PostgresStore:
             with self._connection.transaction():
                 self._run("CREATE EXTENSION IF NOT EXISTS vector")
         except errors.InsufficientPrivilege:
-            raise self._error(
+            raise self._address.error(
                 "pgvector is not in that database; have its administrator run there: CREATE EXTENSION vector"
             ) from None
         except (errors.FeatureNotSupported, errors.UndefinedFile):
-            raise self._error(
+            raise self._address.error(
                 "that server has no pgvector; have its administrator install it (postgresql-NN-pgvector, or see "
                 "github.com/pgvector/pgvector)"
             ) from None
@@ -278,7 +295,9 @@ class PostgresStore:
         columns = {(table, name): kind for table, name, kind in self._all(statements.COLUMNS, [self._schema])}
         if any(columns.get(place) != kind for place, kind in statements.EXPECTED.items()):
             some = ", ".join(sorted(names)[:3])
-            raise self._error(f"the schema {self._schema} was not made by cbir (it has {some}); use another #NAME")
+            raise self._address.error(
+                f"the schema {self._schema} was not made by cbir (it has {some}); use another #NAME"
+            )
         return int(columns["photos", "dimensions"])
 
     def _vector_indexes(self) -> list[_VectorIndex]:
@@ -303,16 +322,11 @@ class PostgresStore:
     def _stored(self, path: str, size: int, mtime: int, codes: bytes) -> Stored:
         return Stored(path_of_text(path), size, mtime, np.frombuffer(codes, np.uint8))
 
-    def _error(self, text: str) -> StoreError:
-        return StoreError(f"{self.shown}: {text}")
+    def _in_one_line(self) -> AbstractContextManager[None]:
+        return self._address.in_one_line((psycopg.Error,), self._told)
 
-    @contextmanager
-    def _in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            said = " ".join(without_secrets(error.diag.message_primary or str(error), self._address).split())
-            raise self._error(said[:_MAX_MESSAGE] + _advice(error)) from None
+    def _told(self, error: psycopg.Error) -> str:
+        return without_secrets(error.diag.message_primary or str(error), self._address) + _advice(error)
 
 
 def _connect(address: Address) -> psycopg.Connection[Any]:
