@@ -198,6 +198,11 @@ class Index:
         """Whether making it, or bringing it up to date, was interrupted, so that photos may be missing."""
         return any(entry.unfinished for entry in self._manifest.segments)
 
+    @property
+    def roots(self) -> list[str]:
+        """The folders, absolute, that it was made of; of a photo that was named itself, its own."""
+        return sorted({entry.root for entry in self._manifest.segments})
+
     def codes(self, row: int) -> U8:
         """The descriptor of a photo by its row, (blocks * k,) uint8."""
         return self.photos.codes(row)
@@ -437,7 +442,7 @@ class Index:
             committed=datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds"),
             format_version=self._manifest.version,
             decoder=self._manifest.decoder,
-            roots=sorted({entry.root for entry in self._manifest.segments}),
+            roots=self.roots,
         )
 
     def _prepared_for(self, metric: Metric) -> Prepared:

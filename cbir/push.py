@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import U8
+from cbir.find import is_below
 from cbir.index import Index
 from cbir.metric import DEFAULT, Metric
 from cbir.store import DEFAULT_KIND, KINDS, Rows, Store, StoreError, key_of, mark_of, open_store
@@ -19,19 +22,22 @@ from cbir.store_header import Header
 
 # Photos that are looked at, and sent, at a time: some megabytes, below what one message to any engine may have.
 _BLOCK = 2048
+# Folders that a store is asked for at a time.
+_ROOTS = 100
 Progress = Callable[[str, int, int], object]
 _KEY = np.dtype([("high", "u8"), ("low", "u8")])
 
 
 @dataclass(frozen=True)
 class PushReport:
-    """What one push did to a store: `photos` are in it now; of these `sent` are new or have changed. `deleted` were
-    taken out."""
+    """What one push did to a store: `photos` are in it now; of these `sent` are new or have changed, and `others` are
+    of folders that the index was not made of. `deleted` were taken out."""
 
     store: str
     photos: int
     sent: int
     deleted: int
+    others: int
     seconds: float
 
 
@@ -41,10 +47,13 @@ def push_index(
     metric: Metric = DEFAULT,
     *,
     kind: str | None = None,
+    prune: bool = False,
     progress: Progress | None = None,
 ) -> PushReport:
     """Make a store at the address `target` hold the photos of an index, as vectors of a metric.
 
+    What the store has below the folders that the index was made of, and the index has not, is taken out; photos of
+    other folders stay, so that several indexes of one palette and reference fill one store. `prune` takes them out too.
     `kind` says how the engine finds near photos, one of `cbir.store.KINDS`; a new store has "hnsw" unless told, one
     that is there keeps its own. A photo that is in the store as it is in the index is not sent again, so after an
     interruption the same call goes on. Of an index that is unfinished itself nothing is taken out. `progress` is told
@@ -55,11 +64,14 @@ def push_index(
         raise StoreError(f"there is no kind {kind!r}; use one of {', '.join(KINDS)}")
     with _opened(target) as store:
         with store.writing():
+            roots = _outermost(index.roots)
             header, old = _header_for(index, store, metric, kind)
-            known = _Known.of(store, progress)
+            header = header.begun(roots)
+            known = _Known.of(store, [()] if prune else _batches(roots, _ROOTS), progress)
             own = _Known.of_index(index, progress)
             # Photos that an interrupted run has not come to yet are not gone.
-            gone = [] if index.is_unfinished else known.keys_not_in(own)
+            missing = known.keys_not_in(own)
+            gone = [] if index.is_unfinished else missing
             changed = own.changed_since(known)
             if old is None or old.kind != header.kind or gone or len(changed):
                 # From now on until the end of a push, whoever searches is told that photos may be missing.
@@ -71,13 +83,30 @@ def push_index(
                 progress("settling", 0, 1)
             store.settle(header.kind)
             # Where an engine knows no locks, another push may have written its own.
-            there = store.header() or b""
-            doubt = max(header.doubt, Header.of_bytes(there, store.shown).doubt)
-            photos, is_complete = store.count(), not index.is_unfinished
-            last = replace(header, doubt=doubt, photos=photos, is_complete=is_complete).to_bytes()
-            if last != there:
-                store.write_header(last)
-        return PushReport(store.shown, photos, len(changed), len(gone), time.perf_counter() - started)
+            data = store.header() or b""
+            there = Header.of_bytes(data, store.shown)
+            photos, pending = store.count(), {*there.pending, *header.pending}
+            last = replace(header, doubt=max(header.doubt, there.doubt), photos=photos, pending=tuple(sorted(pending)))
+            if not index.is_unfinished:
+                last = replace(last, pending=()) if prune else last.ended(roots)
+            if last.to_bytes() != data:
+                store.write_header(last.to_bytes())
+        others = max(0, photos - len(index) - (len(missing) - len(gone)))
+        return PushReport(store.shown, photos, len(changed), len(gone), others, time.perf_counter() - started)
+
+
+def _batches(folders: list[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(folders[start : start + size]) for start in range(0, len(folders), size)]
+
+
+def _outermost(folders: Iterable[str]) -> list[str]:
+    """Those of some absolute folders that lie in none of the others, in order."""
+    found: list[str] = []
+    # With a / at the end, so that what lies in a folder comes right after it.
+    for folder in sorted(set(folders), key=lambda one: os.fsencode(one.rstrip(os.sep) + os.sep)):
+        if not found or not is_below(folder, found[-1]):
+            found.append(folder)
+    return found
 
 
 @contextmanager
@@ -98,7 +127,7 @@ def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) ->
     old = None if data is None else Header.of_bytes(data, store.shown)
     if old is not None:
         old.check_same(own, store.shown)
-        own = replace(own, kind=kind or old.kind, doubt=old.doubt, photos=old.photos)
+        own = replace(own, kind=kind or old.kind, doubt=old.doubt, photos=old.photos, pending=old.pending)
     store.create(dimensions, own.kind)
     return own, old
 
@@ -118,11 +147,11 @@ class _Known:
         self.keys, self.marks = keys[self.rows], marks[self.rows]
 
     @classmethod
-    def of(cls, store: Store, progress: Progress | None) -> _Known:
-        """What is in a store."""
+    def of(cls, store: Store, places: Iterable[tuple[str, ...]], progress: Progress | None) -> _Known:
+        """What is in a store, in some folders at a time, no one of which lies in another; () is everywhere."""
         keys, marks = [np.empty(0, _KEY)], [np.empty(0, np.int64)]
         done, total = 0, store.count()
-        for some, theirs in store.marks():
+        for some, theirs in chain.from_iterable(map(store.marks, places)):
             keys.append(_packed_keys(some))
             marks.append(np.asarray(theirs, np.int64))
             done += len(some)

@@ -114,8 +114,9 @@ class Store(Protocol):
     def writing(self) -> AbstractContextManager[None]:
         """Held while a push writes. Raises StoreError if another holds it, where the engine can tell."""
 
-    def marks(self) -> Iterator[tuple[list[UUID], I64]]:
-        """The keys of all photos with their marks, some thousands at a time, in any order."""
+    def marks(self, below: tuple[str, ...] = ()) -> Iterator[tuple[list[UUID], I64]]:
+        """The keys of all photos in folders, or of all there are if none is named, with their marks, some thousands at
+        a time, in any order."""
 
     def upsert(self, rows: Rows) -> None:
         """Put photos in, in place of those with the same keys. When it returns they stay, whatever happens."""

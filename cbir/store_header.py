@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +14,17 @@ import numpy as np
 
 from cbir.color import F32, U8
 from cbir.descriptor import DESCRIPTORS, Descriptor
+from cbir.find import is_below
 from cbir.metric import Metric
 from cbir.palette import MAX_COLORS, Palette
 from cbir.segment import MAX_REFERENCE
 from cbir.space import Space
 from cbir.store import KINDS, StoreError
 
-FORMAT, VERSION = "cbir store", 1
+# Version 1 knew no parts: who writes it takes out the photos of others.
+FORMAT, VERSION = "cbir store", 2
+# What is pending in a store of version 1 that is incomplete, until any push comes to its end.
+_UNKNOWN = ""
 _MAX_BYTES = 1 << 24
 
 
@@ -30,7 +35,8 @@ class Header:
     `index` is what the index is called, `metric` the one that the vectors are of, `lab` (k, 3) float32 the palette,
     `reference` (r, blocks * k) uint8 the photos that a centred metric measures from, `decoder` what decoded the photos.
     `doubt` is how far off any photo's distances may be by rounding in double precision. `photos` is how many there were
-    after the last push that came to its end, and `is_complete` tells that none was interrupted since.
+    after the last push that came to its end, and `pending` are the folders, absolute, below which photos may be missing
+    or gone: those of indexes that are being pushed, or whose push was interrupted.
     """
 
     index: str
@@ -42,7 +48,21 @@ class Header:
     kind: str
     doubt: float = 0.0
     photos: int = 0
-    is_complete: bool = False
+    pending: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all pushes came to their end."""
+        return not self.pending
+
+    def begun(self, roots: Sequence[str]) -> Header:
+        """The same while what is below some folders is pushed."""
+        return replace(self, pending=tuple(sorted({*self.pending, *roots})))
+
+    def ended(self, roots: Sequence[str]) -> Header:
+        """The same when that is done."""
+        left = (one for one in self.pending if one != _UNKNOWN and not any(is_below(one, root) for root in roots))
+        return replace(self, pending=tuple(left))
 
     @cached_property
     def space(self) -> Space:
@@ -84,7 +104,7 @@ class Header:
             "kind": self.kind,
             "doubt": self.doubt,
             "photos": self.photos,
-            "complete": self.is_complete,
+            "pending": self.pending,
         }
         return json.dumps(value).encode("ascii")
 
@@ -120,8 +140,11 @@ class Header:
         if kind not in KINDS or not 0 <= doubt < math.inf or type(photos) is not int or photos < 0:
             raise ValueError("unknown settings")
         index, metric, decoder = (str(value[name]) for name in ("index", "metric", "decoder"))
-        is_complete = value["complete"] is True
-        return cls(index, Metric.parse(metric), descriptor, lab, reference, decoder, kind, doubt, photos, is_complete)
+        pending = value["pending"] if value["version"] > 1 else [] if value["complete"] is True else [_UNKNOWN]
+        if not isinstance(pending, list) or not all(isinstance(one, str) for one in pending):
+            raise ValueError("unknown folders")
+        known = tuple(pending)
+        return cls(index, Metric.parse(metric), descriptor, lab, reference, decoder, kind, doubt, photos, known)
 
 
 def _packed(array: F32 | U8) -> str:

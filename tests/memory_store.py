@@ -53,8 +53,8 @@ class MemoryStore:
     def writing(self) -> Iterator[None]:
         yield
 
-    def marks(self) -> Iterator[tuple[list[UUID], np.ndarray]]:
-        photos = list(self._photos.items())
+    def marks(self, below: tuple[str, ...] = ()) -> Iterator[tuple[list[UUID], np.ndarray]]:
+        photos = [one for one in self._photos.items() if _is_in(one[1][0], Where(below))]
         for start in range(0, len(photos), 7):
             some = photos[start : start + 7]
             yield [key for key, _ in some], np.array([mark for _, (_, mark, _) in some], np.int64)

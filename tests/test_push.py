@@ -116,14 +116,72 @@ def test_of_an_index_that_is_unfinished_nothing_is_taken_out_and_the_store_is_in
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_index(put(tmp_path / "index", [placed(40, 1), placed(20, 2)]), "memory:here")
-    index = put(tmp_path / "index", [placed(20, 2)])
-    monkeypatch.setattr(Index, "is_unfinished", True)
-    report = push_index(index, "memory:here")
-    assert (report.photos, report.sent, report.deleted) == (60, 0, 0)
-    assert not Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
-    monkeypatch.undo()
-    store.register("memory", MemoryStore)
-    assert push_index(index, "memory:here").deleted == 40
+    index = put(tmp_path / "index", [placed(30, 1), placed(20, 2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "is_unfinished", True)
+        for prune in (False, True):
+            report = push_index(index, "memory:here", prune=prune)
+            assert (report.photos, report.deleted, report.others) == (60, 0, 0)
+            assert not Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+    assert push_index(index, "memory:here").deleted == 10
+    assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+
+
+def pending() -> tuple[str, ...]:
+    return Header.of_bytes(MemoryStore.headers[HERE], "").pending
+
+
+def test_a_push_leaves_the_photos_of_other_folders_and_prune_takes_them_out(tmp_path: Path) -> None:
+    first = put(tmp_path / "first", [placed(40, 1, "/archive/a"), placed(5, 3, "/archive/a/within")])
+    second = put(tmp_path / "second", [placed(20, 2, "/archive/a-z")])
+    assert push_index(first, "memory:here").others == 0
+    report = push_index(second, "memory:here")
+    assert (report.photos, report.sent, report.deleted, report.others) == (65, 20, 0, 45)
+    assert held() == wanted(first) | wanted(second)
+    # What is gone from its own folders goes, also from those within one another.
+    less = put(tmp_path / "first", [placed(30, 1, "/archive/a")])
+    report = push_index(less, "memory:here")
+    assert (report.photos, report.deleted, report.others) == (50, 15, 20)
+    assert held() == wanted(less) | wanted(second)
+    report = push_index(second, "memory:here", prune=True)
+    assert (report.photos, report.deleted, report.others) == (20, 30, 0)
+    assert held() == wanted(second)
+
+
+def test_a_store_is_incomplete_until_each_part_that_was_begun_is_done(tmp_path: Path) -> None:
+    first, second = (put(tmp_path / name, [placed(40, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    MemoryStore.fails_after = 1
+    with pytest.raises(StoreError, match="vanished"):
+        push_index(first, "memory:here")
+    MemoryStore.fails_after = None
+    assert pending() == ("/first",)
+    push_index(second, "memory:here")
+    assert pending() == ("/first",), "the other part says nothing of this one"
+    push_index(first, "memory:here")
+    assert pending() == ()
+    assert held() == wanted(first) | wanted(second)
+
+
+def test_more_folders_than_a_store_is_asked_for_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "_ROOTS", 2)
+    index = put(tmp_path / "index", [placed(6, i, f"/photos/{i}") for i in range(5)])
+    other = put(tmp_path / "other", [placed(6, 9, "/photos/9")])
+    push_index(index, "memory:here")
+    push_index(other, "memory:here")
+    report = push_index(put(tmp_path / "index", [placed(5, i, f"/photos/{i}") for i in range(5)]), "memory:here")
+    assert (report.photos, report.deleted, report.others) == (31, 5, 6)
+
+
+def test_what_an_older_cbir_left_incomplete_is_complete_after_any_push(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1)])
+    push_index(index, "memory:here")
+    value = json.loads(MemoryStore.headers[HERE])
+    del value["pending"]
+    for complete in (True, False):
+        MemoryStore.headers[HERE] = json.dumps({**value, "version": 1, "complete": complete}).encode()
+        assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete == complete
+    push_index(index, "memory:here")
+    assert pending() == () and json.loads(MemoryStore.headers[HERE])["version"] == 2
 
 
 def test_a_store_of_another_palette_or_metric_is_refused_by_name_and_stays_as_it_was(tmp_path: Path) -> None:
@@ -183,13 +241,13 @@ def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
     read = Header.of_bytes(header.to_bytes(), "memory:here")
     read.check_same(header, "memory:here")
     assert read.to_bytes() == header.to_bytes()
-    assert (read.index, read.kind, read.decoder, read.is_complete) == ("index", "ivf", "nothing: made up", False)
+    assert (read.index, read.kind, read.decoder, read.pending) == ("index", "ivf", "nothing: made up", ())
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("version", 2, "written by a newer cbir"),
+        ("version", 3, "written by a newer cbir"),
         ("version", "1", "damaged"),
         ("descriptor", "nonsense", "damaged"),
         ("lab", "AAAA", "damaged"),
@@ -202,6 +260,8 @@ def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
         ("doubt", "0", None),
         ("photos", -1, "damaged"),
         ("photos", 1.5, "damaged"),
+        ("pending", "no list", "damaged"),
+        ("pending", [1], "damaged"),
         ("format", None, "not made by cbir"),
     ],
 )

@@ -142,6 +142,20 @@ def test_the_examples_of_options_for_stores_work(run: Run, photos: Path, in_proc
     assert (found.exit_code, len(found.stdout.splitlines())) == (0, 11), found.stderr
 
 
+def test_the_example_of_prune_takes_out_the_photos_of_other_folders(run: Run, photos: Path, in_process: None) -> None:
+    pytest.importorskip("faiss")
+    (help,) = (one.help for one in one_command().commands["push"].params if "--prune" in one.opts)
+    words = help.partition("Example: cbir ")[2].split()
+    run("index", photos / "things", "--index", "photos")
+    run("index", photos / "nature", "--index", "nature", "--palette", "photos")
+    assert run("push", "nature", words[2]).exit_code == 0
+    pushed = run("push", "photos", words[2])
+    number = len(list((photos / "nature").iterdir()))
+    assert f"{number} of them are of folders that photos was not made of" in pushed.stderr
+    pruned = run(*words)
+    assert f"0 sent, {number} deleted" in pruned.stdout and "was not made of" not in pruned.stderr
+
+
 @pytest.mark.parametrize("options", [["--exact"], ["--effort", "5"]])
 def test_what_only_a_store_can_be_asked_is_bad_usage_without(run: Run, pushed: None, options: list[str]) -> None:
     refused = run("search", "photos/things/plum.png", *options)

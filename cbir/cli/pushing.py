@@ -39,10 +39,19 @@ def push(
             show_default=False,
         ),
     ] = None,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Take out all that is not in INDEX; else photos of folders that it was not made of stay. Example: "
+            "cbir push photos faiss:stores/photos --prune",
+        ),
+    ] = False,
 ) -> None:
     """Copy an index into a store, or bring it up to date there: only what has changed is sent.
 
     cbir search --store TARGET then needs nothing but the address: palette, metric and descriptors are there, too.
+    Indexes of one palette (cbir index --palette) go into one store, each in place of what is there of its folders.
     Passwords are best kept out of the address: PostgreSQL takes them from ~/.pgpass or PGPASSWORD, Milvus a token from
     MILVUS_TOKEN. After an interruption the same command goes on.
     """
@@ -58,7 +67,8 @@ def push(
         tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
     try:
         with stage_bar() as bar:
-            report = push_index(opened, target, chosen, kind=None if kind is None else kind.value, progress=bar)
+            own = None if kind is None else kind.value
+            report = push_index(opened, target, chosen, kind=own, prune=prune, progress=bar)
     except KeyboardInterrupt:
         tell("interrupted; what was sent is in the store, and the same command goes on from there")
         raise SystemExit(INTERRUPTED) from None
@@ -66,3 +76,5 @@ def push(
         f"{report.store}: {report.photos:,} photos, {report.sent:,} sent, {report.deleted:,} deleted "
         f"({report.seconds:.1f} s)"
     )
+    if report.others:
+        tell(f"{report.others:,} of them are of folders that {index} was not made of; --prune takes these out")

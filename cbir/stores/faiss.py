@@ -129,9 +129,10 @@ class FaissStore:
         finally:
             lock.__exit__(None, None, None)
 
-    def marks(self) -> Iterator[tuple[list[UUID], I64]]:
+    def marks(self, below: tuple[str, ...] = ()) -> Iterator[tuple[list[UUID], I64]]:
         """See `Store.marks`: as they were when asked for, whatever is written meanwhile."""
-        for part, rows in self._state().parts:
+        for part, counting in self._state().parts:
+            rows = _chosen(part, counting, Where(below))
             for start in range(0, len(rows), _MARKS_AT_ONCE):
                 some = part.rows[rows[start : start + _MARKS_AT_ONCE]]
                 yield files.uuids_of(some), some["mark"].astype(np.int64)
@@ -314,8 +315,11 @@ class FaissStore:
 
 def _allowed(part: Part, rows: NDArray[np.intp], where: Where) -> NDArray[np.intp] | None:
     """Which rows of a part, of those that count, may be found, ascending; None for all of the part."""
-    if where == Where() and len(rows) == len(part.rows):
-        return None
+    return None if where == Where() and len(rows) == len(part.rows) else _chosen(part, rows, where)
+
+
+def _chosen(part: Part, rows: NDArray[np.intp], where: Where) -> NDArray[np.intp]:
+    """Which rows of a part, of those that count, may be found, ascending."""
     allowed = np.zeros(len(part.rows), np.bool_)
     allowed[rows] = True
     if where.below:

@@ -119,10 +119,10 @@ class MilvusStore:
         does no harm where they are of the same index. Lite is open in one process at a time."""
         yield
 
-    def marks(self) -> Iterator[tuple[list[UUID], I64]]:
+    def marks(self, below: tuple[str, ...] = ()) -> Iterator[tuple[list[UUID], I64]]:
         """See `Store.marks`."""
         with self._in_one_line():
-            for page in self._pages(self._photos, "", ["id", "mark"], 256):
+            for page in self._pages(self._photos, condition(Where(below)), ["id", "mark"], 256):
                 yield [UUID(row["id"]) for row in page], np.array([row["mark"] for row in page], np.int64)
 
     def upsert(self, rows: Rows) -> None:

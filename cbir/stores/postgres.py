@@ -146,11 +146,11 @@ class PostgresStore:
             with suppress(psycopg.Error):
                 self._all("SELECT pg_advisory_unlock(%s)", lock)
 
-    def marks(self) -> Iterator[tuple[list[UUID], I64]]:
+    def marks(self, below: tuple[str, ...] = ()) -> Iterator[tuple[list[UUID], I64]]:
         """See `Store.marks`: as they were when asked for, whatever is written meanwhile."""
         with self._in_one_line():
             cursor = self._connection.cursor("marks", withhold=True)
-            cursor.execute(sql.SQL("SELECT id, mark FROM {photos}").format(**self._tables), binary=True)
+            cursor.execute(*statements.marks(self._schema, Where(below)), binary=True)
         try:
             while True:
                 with self._in_one_line():

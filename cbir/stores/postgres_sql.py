@@ -153,6 +153,13 @@ def build(schema: str, method: str, lists: int) -> sql.Composed:
     )
 
 
+def marks(schema: str, where: Where) -> tuple[sql.Composed, dict[str, Any]]:
+    """The statement that tells the keys and marks of photos, with its values."""
+    values: dict[str, Any] = {}
+    statement = sql.SQL("SELECT id, mark FROM {photos} WHERE {where}")
+    return statement.format(where=_condition(where, values), **_named(schema)), values
+
+
 def nearest(schema: str, vector: F32, limit: int, where: Where, scan: bool) -> tuple[sql.Composed, dict[str, Any]]:
     """The statement that finds the nearest photos, with its values; no vector index can serve it if `scan`."""
     values: dict[str, Any] = {"vector": vector, "limit": limit}
