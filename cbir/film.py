@@ -22,6 +22,7 @@ from cbir.atomic import write_file
 from cbir.color import U8
 from cbir.errors import CbirError, OutputError, PaletteError, RefusedError
 from cbir.film_drawing import Drawing, Drawn
+from cbir.film_process import keep_freed_memory, one_thread_each
 from cbir.film_reading import Copied, FilmError, Frame, Part, opened
 from cbir.film_scenes import Progress, find_scenes
 from cbir.film_writing import Writer, check_film_output
@@ -94,8 +95,10 @@ def quantize_film(
     part = Part(start or 0.0, end, every)
     drawn_in = _style(style)
     _check_colors(k, palette, drawn_in)
-    scenes, count = find_scenes(source, part, k, drawn_in, palette, one_palette, progress)
-    report, interrupted = _redraw(Path(source), Path(target), codec, force, part, drawn_in, scenes, count, progress)
+    keep_freed_memory()
+    with one_thread_each():
+        scenes, count = find_scenes(source, part, k, drawn_in, palette, one_palette, progress)
+        report, interrupted = _redraw(Path(source), Path(target), codec, force, part, drawn_in, scenes, count, progress)
     seconds = time.perf_counter() - begun
     report = replace(report, seconds=seconds, fps=report.frames / seconds)
     if interrupted:

@@ -142,7 +142,18 @@ class Drawing:
 
         if pixels.shape[1::-1] == self._full:
             return pixels
-        return cv2.resize(pixels, self._full, interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
+        return cv2.resize(pixels, self._full) if smooth else enlarged(pixels, self._full)
+
+
+def enlarged(mask: U8, size: tuple[int, int]) -> U8:
+    """A mask made (width, height) `size`, each pixel of which is that of the nearest."""
+    import cv2
+
+    height = len(mask)
+    wide = np.asarray(cv2.resize(mask, (size[0], height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    # Whole rows are copied, in half the time.
+    times = np.bincount(np.arange(size[1]) * height // size[1], minlength=height)
+    return np.repeat(wide, times, axis=0)
 
 
 def working_size(width: int, height: int) -> tuple[int, int]:
@@ -160,7 +171,7 @@ def _line_strength(pixels: U8, style: Style) -> U8:
     """How certain a line is, (height, width) uint8: soft between what is one and what is none."""
     import cv2
 
-    lines = np.where(lines_of(pixels, style), np.uint8(255), np.uint8(0))
+    lines = lines_of(pixels, style).view(np.uint8) * np.uint8(255)
     return np.asarray(cv2.GaussianBlur(lines, (3, 3), 0), np.uint8)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,11 +46,15 @@ def pixels_of(planes: tuple[U8, U8, U8], size: tuple[int, int], matrix: NDArray[
         between = 2 * size[0], 2 * size[1]
         y, u, v = (np.asarray(cv2.resize(p, between, interpolation=cv2.INTER_NEAREST), np.uint8) for p in planes)
         planes = y, u, v
-    whole = planes[0].shape[1] == size[0]
-    same = [
-        plane
-        if plane.shape[::-1] == size
-        else cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR if whole else cv2.INTER_AREA)
-        for plane in planes
-    ]
+    same = [_resized(plane, size) for plane in planes]
     return np.asarray(cv2.transform(cv2.merge(same), matrix), np.uint8)
+
+
+def _resized(plane: U8, size: tuple[int, int]) -> Any:
+    import cv2
+
+    if plane.shape[::-1] == size:
+        return plane
+    # Where less than two samples make one, means of two do as well as means of areas, in a fifth of the time.
+    way = cv2.INTER_AREA if plane.shape[1] >= 2 * size[0] else cv2.INTER_LINEAR
+    return cv2.resize(plane, size, interpolation=way)

@@ -134,7 +134,7 @@ class SteadyPicture:
         changed = cv2.dilate(differing(before, now, threshold), np.ones((3, 3), np.uint8))
         moved = cv2.bitwise_and(changed, cv2.bitwise_or(source_moved, differing(before, now, 2 * threshold)))
         cv2.accumulateWeighted(pixels, self._mean, max(_NEW_SHARE, 1 / self._frames), cv2.bitwise_not(changed))
-        cv2.copyTo(pixels.astype(np.float32), changed, self._mean)
+        cv2.accumulateWeighted(pixels, self._mean, 1, changed)
         return np.asarray(cv2.convertScaleAbs(self._mean), np.uint8), np.asarray(moved, np.uint8)
 
 
@@ -152,6 +152,7 @@ class LabelTable:
         self._low = np.zeros(3) if low is None else low.astype(np.float64)
         high_level = np.full(3, 255.0) if high is None else high.astype(np.float64)
         self._scale = 255 / np.maximum(high_level - self._low, 1)
+        self._is_whole = bool((self._low == 0).all() and (high_level == 255).all())
 
     @cached_property
     def _cell_lab(self) -> F32:
@@ -173,6 +174,8 @@ class LabelTable:
         """Levels from `low` to `high` made 0 to 255, which is what `cells` takes; (height, width, 3) uint8."""
         import cv2
 
+        if self._is_whole:
+            return pixels
         return np.asarray(cv2.LUT(pixels, self._stretch), np.uint8)
 
     def cells(self, stretched: U8) -> NDArray[np.uint16]:
@@ -229,15 +232,24 @@ class SteadyLabels:
         Where `moved` (height, width) is 0, a pixel keeps its last label unless the new one is nearer by the margin,
         Euclidean in L*a*b*.
         """
+        import cv2
+
         cells = self._table.cells(stretched)
         labels = self._table.labels(cells)
         if self._before is not None:
-            at = np.flatnonzero((labels != self._before) & (moved == 0))
-            old = self._before.reshape(-1)[at]
-            keeps = self._table.excess(cells.reshape(-1)[at], old) <= min(margin * PARTS, _FARTHEST)
-            labels.reshape(-1)[at[keeps]] = old[keeps]
+            at = np.flatnonzero(_new_at_rest(self._before, labels, moved))
+            old = self._before.take(at)
+            keeps = self._table.excess(cells.take(at), old) <= min(margin * PARTS, _FARTHEST)
+            kept = np.zeros_like(labels)
+            kept.put(at, keeps)
+            cv2.copyTo(self._before, kept, labels)
         self._before = labels
         return labels
+
+
+def _new_at_rest(before: U8, labels: U8, moved: U8) -> NDArray[np.bool_]:
+    """Where labels differ from those before, and nothing `moved`; all (height, width)."""
+    return np.asarray((labels != before) & (moved == 0), np.bool_)
 
 
 class SteadyLines:
@@ -258,7 +270,7 @@ class SteadyLines:
             self._mean = strength.astype(np.float32)
             return strength
         cv2.accumulateWeighted(strength, self._mean, _NEW_SHARE, cv2.bitwise_not(moved))
-        cv2.copyTo(strength.astype(np.float32), moved, self._mean)
+        cv2.accumulateWeighted(strength, self._mean, 1, moved)
         return np.asarray(cv2.convertScaleAbs(self._mean), np.uint8)
 
     def next(self, averaged: U8, moved: U8) -> U8:
@@ -292,9 +304,8 @@ class Flicker:
     def add(self, labels: U8, moved: U8) -> None:
         """Count a frame: its labels, and where its source moved, both (height, width)."""
         if self._before is not None:
-            still = moved == 0
-            self.resting += int(np.count_nonzero(still))
-            self.changed += int(np.count_nonzero(still & (labels != self._before)))
+            self.resting += moved.size - int(np.count_nonzero(moved))
+            self.changed += int(np.count_nonzero(_new_at_rest(self._before, labels, moved)))
         self._before = labels
 
     def cut(self) -> None:
