@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cbir.color import U8
-from cbir.find import is_below
+from cbir.find import absolute, is_below
 from cbir.index import Index
 from cbir.metric import DEFAULT, Metric
 from cbir.store import DEFAULT_KIND, KINDS, Rows, Store, StoreError, key_of, mark_of, open_store
@@ -22,23 +21,21 @@ from cbir.store_header import Header
 
 # Photos that are looked at, and sent, at a time: some megabytes, below what one message to any engine may have.
 _BLOCK = 2048
-# Folders that a store is asked for at a time.
-_ROOTS = 100
 Progress = Callable[[str, int, int], object]
 _KEY = np.dtype([("high", "u8"), ("low", "u8")])
 
 
 @dataclass(frozen=True)
 class PushReport:
-    """What one push did to a store: `photos` are in it now; of these `sent` are new or have changed, and `others` are
-    of folders that the index was not made of. `deleted` were taken out."""
+    """What one push did to a store: `photos` are in it now; of these `sent` are new or have changed. `deleted` were
+    taken out. `decoder` is what decoded other photos there, if not what decoded those of the index."""
 
     store: str
     photos: int
     sent: int
     deleted: int
-    others: int
     seconds: float
+    decoder: str | None = None
 
 
 def push_index(
@@ -46,67 +43,76 @@ def push_index(
     target: str,
     metric: Metric = DEFAULT,
     *,
+    below: Iterable[str | os.PathLike[str]] = (),
+    replace_all: bool = False,
     kind: str | None = None,
-    prune: bool = False,
     progress: Progress | None = None,
 ) -> PushReport:
     """Make a store at the address `target` hold the photos of an index, as vectors of a metric.
 
-    What the store has below the folders that the index was made of, and the index has not, is taken out; photos of
-    other folders stay, so that several indexes of one palette and reference fill one store. `prune` takes them out too.
-    `kind` says how the engine finds near photos, one of `cbir.store.KINDS`; a new store has "hnsw" unless told, one
-    that is there keeps its own. A photo that is in the store as it is in the index is not sent again, so after an
-    interruption the same call goes on. Of an index that is unfinished itself nothing is taken out. `progress` is told
-    of stages. Raises StoreError, MissingExtraError, MetricError.
+    What the store has, and the index has not, is taken out; so a store of another index, or of several, is refused
+    unless `replace_all`. With `below`, all of it is about what lies below these folders, and other photos stay, so
+    that several indexes of one palette and reference fill one store. `kind` says how the engine finds near photos, one
+    of `cbir.store.KINDS`; a new store has "hnsw" unless told, one that is there keeps its own. A photo that is in the
+    store as it is in the index is not sent again, so after an interruption the same call goes on. Of an index that is
+    unfinished itself nothing is taken out. `progress` is told of stages.
+    Raises StoreError, MissingExtraError, MetricError.
     """
     started = time.perf_counter()
     if kind is not None and kind not in KINDS:
         raise StoreError(f"there is no kind {kind!r}; use one of {', '.join(KINDS)}")
+    folders = tuple(absolute(folder) for folder in below)
+    if folders and replace_all:
+        raise StoreError("a push is of some folders (below), or in place of all that is there (replace_all)")
     with _opened(target) as store:
         with store.writing():
-            roots = _outermost(index.roots)
             header, old = _header_for(index, store, metric, kind)
-            header = header.begun(roots)
-            known = _Known.of(store, [()] if prune else _batches(roots, _ROOTS), progress)
-            own = _Known.of_index(index, progress)
+            if old is not None and not folders and not replace_all:
+                old.check_whole(index.name, store.shown)
+            # A metric that cannot be used is refused here, before anything is made.
+            dimensions = header.space.dimensions
+            own = _Known.of_index(index, folders, progress)
+            if old is None and not len(own.keys):
+                raise StoreError(f"{index.folder}: has no photos below {', '.join(folders)}; see: cbir info")
+            store.create(dimensions, header.kind)
+            known = _Known.of(store, folders, progress)
+            if not len(known.keys) and not len(own.keys):
+                raise StoreError(f"no photos are below {', '.join(folders)}, neither in the index nor in {store.shown}")
             # Photos that an interrupted run has not come to yet are not gone.
-            missing = known.keys_not_in(own)
-            gone = [] if index.is_unfinished else missing
+            gone = [] if index.is_unfinished else known.keys_not_in(own)
             changed = own.changed_since(known)
             if old is None or old.kind != header.kind or gone or len(changed):
                 # From now on until the end of a push, whoever searches is told that photos may be missing.
-                store.write_header(header.to_bytes())
+                header = _keep(store, header.begun(folders))
             for start in range(0, len(gone), _BLOCK):
                 store.delete(gone[start : start + _BLOCK])
             header = _send(index, store, header, changed, progress)
             if progress:
                 progress("settling", 0, 1)
             store.settle(header.kind)
-            # Where an engine knows no locks, another push may have written its own.
-            data = store.header() or b""
-            there = Header.of_bytes(data, store.shown)
-            photos, pending = store.count(), {*there.pending, *header.pending}
-            last = replace(header, doubt=max(header.doubt, there.doubt), photos=photos, pending=tuple(sorted(pending)))
-            if not index.is_unfinished:
-                last = replace(last, pending=()) if prune else last.ended(roots)
-            if last.to_bytes() != data:
-                store.write_header(last.to_bytes())
-        others = max(0, photos - len(index) - (len(missing) - len(gone)))
-        return PushReport(store.shown, photos, len(changed), len(gone), others, time.perf_counter() - started)
+            photos = store.count()
+            header = _there(store, header)
+            header = header.begun(folders) if index.is_unfinished else header.ended(folders, index.name, index.decoder)
+            _keep(store, replace(header, photos=photos))
+        decoder = old.decoder if old is not None and folders and old.decoder != index.decoder else None
+        return PushReport(store.shown, photos, len(changed), len(gone), time.perf_counter() - started, decoder)
 
 
-def _batches(folders: list[str], size: int) -> list[tuple[str, ...]]:
-    return [tuple(folders[start : start + size]) for start in range(0, len(folders), size)]
+def _there(store: Store, header: Header) -> Header:
+    """The header with what the store tells of pushes: where an engine knows no locks, another may have written it."""
+    data = store.header()
+    if data is None:
+        return header
+    there = Header.of_bytes(data, store.shown)
+    return replace(there, kind=header.kind, doubt=max(header.doubt, there.doubt))
 
 
-def _outermost(folders: Iterable[str]) -> list[str]:
-    """Those of some absolute folders that lie in none of the others, in order."""
-    found: list[str] = []
-    # With a / at the end, so that what lies in a folder comes right after it.
-    for folder in sorted(set(folders), key=lambda one: os.fsencode(one.rstrip(os.sep) + os.sep)):
-        if not found or not is_below(folder, found[-1]):
-            found.append(folder)
-    return found
+def _keep(store: Store, header: Header) -> Header:
+    """Have a store keep a header, unless it does."""
+    data = header.to_bytes()
+    if data != store.header():
+        store.write_header(data)
+    return header
 
 
 @contextmanager
@@ -121,14 +127,11 @@ def _opened(target: str) -> Iterator[Store]:
 def _header_for(index: Index, store: Store, metric: Metric, kind: str | None) -> tuple[Header, Header | None]:
     """The header of what is to be in the store, as yet incomplete, and the one that is there."""
     own = header_of(index, metric, kind or DEFAULT_KIND)
-    # Before anything is made: a metric that cannot be used is refused here, and more dimensions than an engine takes.
-    dimensions = own.space.dimensions
     data = store.header()
     old = None if data is None else Header.of_bytes(data, store.shown)
     if old is not None:
         old.check_same(own, store.shown)
-        own = replace(own, kind=kind or old.kind, doubt=old.doubt, photos=old.photos, pending=old.pending)
-    store.create(dimensions, own.kind)
+        own = replace(old, kind=kind or old.kind)
     return own, old
 
 
@@ -142,34 +145,39 @@ class _Known:
     """Photos by `keys` (n,) of 128 bits, in ascending order, with `marks` (n,) int64 and the `rows` that they came
     in: 32 bytes a photo, and three times as much while two are compared."""
 
-    def __init__(self, keys: NDArray[np.void], marks: NDArray[np.int64]) -> None:
-        self.rows = np.lexsort((keys["low"], keys["high"]))
-        self.keys, self.marks = keys[self.rows], marks[self.rows]
+    def __init__(self, keys: NDArray[np.void], marks: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
+        order = np.lexsort((keys["low"], keys["high"]))
+        self.keys, self.marks, self.rows = keys[order], marks[order], rows[order]
 
     @classmethod
-    def of(cls, store: Store, places: Iterable[tuple[str, ...]], progress: Progress | None) -> _Known:
-        """What is in a store, in some folders at a time, no one of which lies in another; () is everywhere."""
+    def of(cls, store: Store, below: tuple[str, ...], progress: Progress | None) -> _Known:
+        """What is in a store, in some folders, or if none is named, everywhere."""
         keys, marks = [np.empty(0, _KEY)], [np.empty(0, np.int64)]
         done, total = 0, store.count()
-        for some, theirs in chain.from_iterable(map(store.marks, places)):
+        for some, theirs in store.marks(below):
             keys.append(_packed_keys(some))
             marks.append(np.asarray(theirs, np.int64))
             done += len(some)
             if progress:
                 progress("known", done, max(done, total))
-        return cls(np.concatenate(keys), np.concatenate(marks))
+        return cls(np.concatenate(keys), np.concatenate(marks), np.arange(sum(map(len, keys))))
 
     @classmethod
-    def of_index(cls, index: Index, progress: Progress | None) -> _Known:
-        """What is in an index."""
+    def of_index(cls, index: Index, below: tuple[str, ...], progress: Progress | None) -> _Known:
+        """What is in an index, in some folders, or if none is named, everywhere."""
         keys, marks = np.empty(len(index), _KEY), np.empty(len(index), np.int64)
+        lies = np.ones(len(index), np.bool_)
         for start in range(0, len(index), _BLOCK):
             rows = range(start, min(start + _BLOCK, len(index)))
-            keys[start : rows.stop] = _packed_keys([key_of(index.path(row)) for row in rows])
+            paths = [index.path(row) for row in rows]
+            if below:
+                lies[start : rows.stop] = [any(is_below(path, folder) for folder in below) for path in paths]
+            keys[start : rows.stop] = _packed_keys([key_of(path) for path in paths])
             marks[start : rows.stop] = _marks(index, rows)
             if progress:
                 progress("compared", rows.stop, len(index))
-        return cls(keys, marks)
+        chosen = np.flatnonzero(lies)
+        return cls(keys[chosen], marks[chosen], chosen)
 
     def _places_in(self, other: _Known) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Where each key is in another, and whether it is there at all."""
@@ -213,8 +221,7 @@ def _send(index: Index, store: Store, header: Header, rows: NDArray[np.intp], pr
         codes = np.stack([index.codes(row) for row in some])
         # Kept before the photos are there: a search in the meantime must not prove too much.
         if (doubt := float(header.space.doubt(codes).max())) > header.doubt:
-            header = replace(header, doubt=doubt)
-            store.write_header(header.to_bytes())
+            header = _keep(store, replace(_there(store, header), doubt=doubt))
         store.upsert(_rows(index, header, some, codes))
         if progress:
             progress("sent", start + len(some), len(rows))

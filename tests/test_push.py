@@ -116,72 +116,119 @@ def test_of_an_index_that_is_unfinished_nothing_is_taken_out_and_the_store_is_in
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_index(put(tmp_path / "index", [placed(40, 1), placed(20, 2)]), "memory:here")
-    index = put(tmp_path / "index", [placed(30, 1), placed(20, 2)])
+    index = put(tmp_path / "index", [placed(20, 2)])
     with monkeypatch.context() as patch:
         patch.setattr(Index, "is_unfinished", True)
-        for prune in (False, True):
-            report = push_index(index, "memory:here", prune=prune)
-            assert (report.photos, report.deleted, report.others) == (60, 0, 0)
-            assert not Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
-    assert push_index(index, "memory:here").deleted == 10
-    assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete
+        report = push_index(index, "memory:here")
+        assert (report.photos, report.sent, report.deleted) == (60, 0, 0)
+        assert not header_there().is_complete
+    assert push_index(index, "memory:here").deleted == 40
+    assert header_there().is_complete
 
 
-def pending() -> tuple[str, ...]:
-    return Header.of_bytes(MemoryStore.headers[HERE], "").pending
+def header_there() -> Header:
+    return Header.of_bytes(MemoryStore.headers[HERE], "memory:here")
 
 
-def test_a_push_leaves_the_photos_of_other_folders_and_prune_takes_them_out(tmp_path: Path) -> None:
+def test_parts_stay_beside_one_another_and_each_is_brought_up_to_date_by_itself(tmp_path: Path) -> None:
     first = put(tmp_path / "first", [placed(40, 1, "/archive/a"), placed(5, 3, "/archive/a/within")])
+    # A folder whose name begins as that of the other does.
     second = put(tmp_path / "second", [placed(20, 2, "/archive/a-z")])
-    assert push_index(first, "memory:here").others == 0
-    report = push_index(second, "memory:here")
-    assert (report.photos, report.sent, report.deleted, report.others) == (65, 20, 0, 45)
+    push_index(first, "memory:here")
+    report = push_index(second, "memory:here", below=["/archive/a-z"])
+    assert (report.photos, report.sent, report.deleted) == (65, 20, 0)
     assert held() == wanted(first) | wanted(second)
-    # What is gone from its own folders goes, also from those within one another.
     less = put(tmp_path / "first", [placed(30, 1, "/archive/a")])
-    report = push_index(less, "memory:here")
-    assert (report.photos, report.deleted, report.others) == (50, 15, 20)
+    report = push_index(less, "memory:here", below=["/archive/a"])
+    assert (report.photos, report.deleted) == (50, 15)
     assert held() == wanted(less) | wanted(second)
-    report = push_index(second, "memory:here", prune=True)
-    assert (report.photos, report.deleted, report.others) == (20, 30, 0)
-    assert held() == wanted(second)
+    # A folder that has become empty has no photos in the index any more, and then none in the store.
+    report = push_index(less, "memory:here", below=["/archive/a-z"])
+    assert (report.photos, report.sent, report.deleted) == (30, 0, 20)
+    assert held() == wanted(less)
+
+
+def test_of_a_part_only_what_lies_below_its_folder_is_sent(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1, "/a"), placed(10, 2, "/b"), placed(5, 3, "/c")])
+    report = push_index(index, "memory:here", below=["/a", "/c/"])
+    assert (report.photos, report.sent) == (25, 25)
+    assert held() == {path: codes for path, codes in wanted(index).items() if not path.startswith("/b")}
+    one = index.path(22)
+    assert push_index(index, "memory:here", below=[one]).photos == 26 and one in held()
+
+
+def test_a_whole_index_is_not_pushed_over_what_came_from_others_unless_it_is_to_replace_all(tmp_path: Path) -> None:
+    first, second = (put(tmp_path / name, [placed(20, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    push_index(first, "memory:here")
+    with pytest.raises(StoreError, match=r"memory:here: is of the index first, not second; with --below FOLDER"):
+        push_index(second, "memory:here")
+    push_index(second, "memory:here", below=["/second"])
+    for index in (first, second):
+        with pytest.raises(StoreError, match=r"memory:here: is filled in parts \(/second\); with --below FOLDER"):
+            push_index(index, "memory:here")
+    assert held() == wanted(first) | wanted(second)
+    report = push_index(second, "memory:here", replace_all=True)
+    assert (report.photos, report.sent, report.deleted) == (20, 0, 20)
+    assert held() == wanted(second) and header_there().index == "second"
+    assert push_index(second, "memory:here").sent == 0
+    with pytest.raises(StoreError, match="replace_all"):
+        push_index(second, "memory:here", below=["/second"], replace_all=True)
+
+
+def test_a_folder_without_photos_in_the_index_and_in_the_store_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1, "/a")])
+    with pytest.raises(StoreError, match="has no photos below /b"):
+        push_index(index, "memory:here", below=["/b"])
+    assert HERE not in MemoryStore.headers
+    push_index(index, "memory:here")
+    with pytest.raises(StoreError, match="no photos are below /b, neither in the index nor in memory:here"):
+        push_index(index, "memory:here", below=["/b"])
 
 
 def test_a_store_is_incomplete_until_each_part_that_was_begun_is_done(tmp_path: Path) -> None:
     first, second = (put(tmp_path / name, [placed(40, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
     MemoryStore.fails_after = 1
     with pytest.raises(StoreError, match="vanished"):
-        push_index(first, "memory:here")
+        push_index(first, "memory:here", below=["/first"])
     MemoryStore.fails_after = None
-    assert pending() == ("/first",)
-    push_index(second, "memory:here")
-    assert pending() == ("/first",), "the other part says nothing of this one"
-    push_index(first, "memory:here")
-    assert pending() == ()
+    assert header_there().pending == ("/first",)
+    push_index(second, "memory:here", below=["/second"])
+    assert header_there().pending == ("/first",), "the other part says nothing of this one"
+    push_index(first, "memory:here", below=["/first"])
+    assert header_there().pending == ()
     assert held() == wanted(first) | wanted(second)
 
 
-def test_more_folders_than_a_store_is_asked_for_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_module, "_ROOTS", 2)
-    index = put(tmp_path / "index", [placed(6, i, f"/photos/{i}") for i in range(5)])
-    other = put(tmp_path / "other", [placed(6, 9, "/photos/9")])
-    push_index(index, "memory:here")
-    push_index(other, "memory:here")
-    report = push_index(put(tmp_path / "index", [placed(5, i, f"/photos/{i}") for i in range(5)]), "memory:here")
-    assert (report.photos, report.deleted, report.others) == (31, 5, 6)
+def test_pushes_of_two_parts_at_once_leave_a_store_that_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an engine knows no locks: the second begins and ends amid the first, or ends after it."""
+    first, second = (put(tmp_path / name, [placed(40, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    real = MemoryStore.settle
+
+    def settle(self: MemoryStore, kind: str) -> None:
+        real(self, kind)
+        monkeypatch.setattr(MemoryStore, "settle", real)
+        push_index(second, "memory:here", below=["/second"])
+
+    monkeypatch.setattr(MemoryStore, "settle", settle)
+    push_index(first, "memory:here", below=["/first"])
+    assert header_there().pending == () and header_there().parts == ("/first", "/second")
+    assert header_there().photos == 80
 
 
-def test_what_an_older_cbir_left_incomplete_is_complete_after_any_push(tmp_path: Path) -> None:
-    index = put(tmp_path / "index", [placed(20, 1)])
+def test_what_an_older_cbir_left_incomplete_is_so_until_the_whole_index_is_pushed(tmp_path: Path) -> None:
+    index = put(tmp_path / "index", [placed(20, 1, "/a")])
     push_index(index, "memory:here")
     value = json.loads(MemoryStore.headers[HERE])
-    del value["pending"]
+    del value["pending"], value["parts"]
     for complete in (True, False):
         MemoryStore.headers[HERE] = json.dumps({**value, "version": 1, "complete": complete}).encode()
-        assert Header.of_bytes(MemoryStore.headers[HERE], "").is_complete == complete
-    push_index(index, "memory:here")
-    assert pending() == () and json.loads(MemoryStore.headers[HERE])["version"] == 2
+        assert header_there().is_complete == complete
+    push_index(index, "memory:here", below=["/a"])
+    assert not header_there().is_complete
+    push_index(index, "memory:here", replace_all=True)
+    assert header_there().is_complete and json.loads(MemoryStore.headers[HERE])["version"] == 2
 
 
 def test_a_store_of_another_palette_or_metric_is_refused_by_name_and_stays_as_it_was(tmp_path: Path) -> None:
@@ -261,7 +308,7 @@ def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
         ("photos", -1, "damaged"),
         ("photos", 1.5, "damaged"),
         ("pending", "no list", "damaged"),
-        ("pending", [1], "damaged"),
+        ("parts", [1], "damaged"),
         ("format", None, "not made by cbir"),
     ],
 )

@@ -142,18 +142,22 @@ def test_the_examples_of_options_for_stores_work(run: Run, photos: Path, in_proc
     assert (found.exit_code, len(found.stdout.splitlines())) == (0, 11), found.stderr
 
 
-def test_the_example_of_prune_takes_out_the_photos_of_other_folders(run: Run, photos: Path, in_process: None) -> None:
+@pytest.mark.parametrize("option", ["--below", "--replace"])
+def test_the_examples_of_pushing_parts_work(run: Run, photos: Path, in_process: None, option: str) -> None:
     pytest.importorskip("faiss")
-    (help,) = (one.help for one in one_command().commands["push"].params if "--prune" in one.opts)
+    (help,) = (one.help for one in one_command().commands["push"].params if option in one.opts)
     words = help.partition("Example: cbir ")[2].split()
-    run("index", photos / "things", "--index", "photos")
-    run("index", photos / "nature", "--index", "nature", "--palette", "photos")
-    assert run("push", "nature", words[2]).exit_code == 0
-    pushed = run("push", "photos", words[2])
-    number = len(list((photos / "nature").iterdir()))
-    assert f"{number} of them are of folders that photos was not made of" in pushed.stderr
-    pruned = run(*words)
-    assert f"0 sent, {number} deleted" in pruned.stdout and "was not made of" not in pruned.stderr
+    (photos / "nature").rename(photos / "2024")
+    number = len(list((photos / "2024").iterdir()))
+    run("index", photos / "things", "--index", "things")
+    run("index", photos / "2024", "--index", "photos", "--palette", "things")
+    assert run("push", "things", words[2]).exit_code == 0
+    refused = run("push", "photos", words[2])
+    assert refused.exit_code == 1 and "is of the index things, not photos; with --below FOLDER" in refused.stderr
+    pushed = run(*words)
+    assert f"{number} sent, {0 if option == '--below' else 5} deleted" in pushed.stdout
+    both = run("push", "photos", words[2], "--below", "photos/2024", "--replace")
+    assert both.exit_code == 2 and "give one of them" in both.stderr
 
 
 @pytest.mark.parametrize("options", [["--exact"], ["--effort", "5"]])

@@ -133,10 +133,8 @@ def test_a_second_push_sends_what_has_changed_alone(target: str, index: Index, t
     assert push_index(index, target).sent == 200
     assert push_index(index, target).sent == 0
     later = put(tmp_path / "later", [placed(150, 1), placed(30, 3)])
-    report = push_index(later, target)
-    assert (report.photos, report.sent, report.deleted, report.others) == (230, 30, 0, 50)
-    report = push_index(later, target, prune=True)
-    assert (report.photos, report.sent, report.deleted, report.others) == (180, 0, 50, 0)
+    report = push_index(later, target, replace_all=True)
+    assert (report.photos, report.sent, report.deleted) == (180, 30, 50)
     with StoredIndex.open(target) as stored:
         assert len(stored) == 180
         for row in (3, 160):
@@ -151,15 +149,15 @@ def test_parts_of_one_palette_fill_one_store_and_are_found_as_one_index(
     parts = [placed(60, 1, "/photos/2024"), placed(50, 2, "/photos/2024-12"), placed(40, 3, "/photos/2025")]
     whole = put(tmp_path / "whole", parts)
     for number, part in enumerate(parts):
-        assert push_index(put(tmp_path / str(number), [part]), target).deleted == 0
+        assert push_index(put(tmp_path / str(number), [part]), target, below=[part[0]]).deleted == 0
     with StoredIndex.open(target) as stored:
         assert len(stored) == 150 and stored.header.is_complete
         for row in (3, 70, 149):
             answer = stored.search(whole.path(row), 10, exact=True)
             assert answer.is_proven and told(answer.hits) == told(whole.search(whole.path(row), 10))
     fewer = put(tmp_path / "0", [placed(45, 1, "/photos/2024")])
-    report = push_index(fewer, target)
-    assert (report.photos, report.deleted, report.others) == (135, 15, 90)
+    report = push_index(fewer, target, below=["/photos/2024"])
+    assert (report.photos, report.deleted) == (135, 15)
 
 
 def test_other_palettes_and_metrics_are_refused(target: str, index: Index, tmp_path: Path) -> None:

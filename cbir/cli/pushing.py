@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,19 +40,30 @@ def push(
             show_default=False,
         ),
     ] = None,
-    prune: Annotated[
+    below: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--below",
+            metavar="FOLDER",
+            help="Only photos below FOLDER, beside what else is there; can be given more than once. Example: "
+            "cbir push photos faiss:stores/photos --below photos/2024",
+            show_default=False,
+        ),
+    ] = None,
+    replace: Annotated[
         bool,
         typer.Option(
-            "--prune",
-            help="Take out all that is not in INDEX; else photos of folders that it was not made of stay. Example: "
-            "cbir push photos faiss:stores/photos --prune",
+            "--replace",
+            help="In place of all that is there, also of what came from other indexes. Example: "
+            "cbir push photos faiss:stores/photos --replace",
         ),
     ] = False,
 ) -> None:
     """Copy an index into a store, or bring it up to date there: only what has changed is sent.
 
     cbir search --store TARGET then needs nothing but the address: palette, metric and descriptors are there, too.
-    Indexes of one palette (cbir index --palette) go into one store, each in place of what is there of its folders.
+    What is no longer in the index is taken out. Indexes of one palette (cbir index --palette) fill one store in parts,
+    each with --below.
     Passwords are best kept out of the address: PostgreSQL takes them from ~/.pgpass or PGPASSWORD, Milvus a token from
     MILVUS_TOKEN. After an interruption the same command goes on.
     """
@@ -62,13 +74,22 @@ def push(
     from cbir.push import push_index
 
     chosen = parse_metric(metric)
+    if below and replace:
+        raise typer.BadParameter("--below leaves what is there, and --replace does not; give one of them")
     opened = Index.open(find_index(index))
     if opened.is_unfinished:
         tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
     try:
         with stage_bar() as bar:
-            own = None if kind is None else kind.value
-            report = push_index(opened, target, chosen, kind=own, prune=prune, progress=bar)
+            report = push_index(
+                opened,
+                target,
+                chosen,
+                below=below or (),
+                replace_all=replace,
+                kind=None if kind is None else kind.value,
+                progress=bar,
+            )
     except KeyboardInterrupt:
         tell("interrupted; what was sent is in the store, and the same command goes on from there")
         raise SystemExit(INTERRUPTED) from None
@@ -76,5 +97,5 @@ def push(
         f"{report.store}: {report.photos:,} photos, {report.sent:,} sent, {report.deleted:,} deleted "
         f"({report.seconds:.1f} s)"
     )
-    if report.others:
-        tell(f"{report.others:,} of them are of folders that {index} was not made of; --prune takes these out")
+    if report.decoder:
+        tell(f"photos there were decoded by {report.decoder}, these otherwise; distances may differ in the last digits")
