@@ -51,8 +51,22 @@ def _length(a: Floats, b: Floats) -> Floats:
 
 def _hue(a: Floats, b: Floats) -> Floats:
     """In radians, 0 to 2 pi: the mean of opposite hues depends on where the circle is cut, and it is cut there."""
-    hue = np.arctan2(b, a)
+    # OpenCV's angle is off by up to 0.01 degrees. One step of Newton's makes it exact but for rounding, which is still
+    # several times as fast as numpy's.
+    near = _rough_hue(a, b)
+    away = b * np.cos(near) - a * np.sin(near)
+    hue = near + away / np.maximum(_length(a, b), np.finfo(near.dtype).tiny)
     return np.asarray(hue + 2 * np.pi * (hue < 0).astype(hue.dtype))
+
+
+def _rough_hue(a: Floats, b: Floats) -> Floats:
+    """Within 0.01 degrees of the hue in radians, 0 to 2 pi."""
+    import cv2
+
+    if not a.size:
+        return np.zeros_like(a)
+    flat = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(np.broadcast_to(b, a.shape), a.dtype).reshape(-1)
+    return np.asarray(cv2.phase(*flat), a.dtype).reshape(a.shape)
 
 
 def _shorter_way(turn: Floats) -> Floats:
@@ -85,39 +99,44 @@ def _weights(lightness: Floats, chroma: Floats, hue: Floats) -> tuple[Floats, Fl
 
 
 def left(lab: F32) -> F32:
-    """What `left(x) @ right(y).T` makes near squared CIEDE2000 of: (n, 3) becomes (n, 12), float32.
+    """What `left(x) @ right(y).T` makes near squared CIEDE2000 of: (n, 3) becomes (n, 16), float32.
 
     CIEDE2000 is a quadratic form of the differences in L*, a* and b* whose matrix M changes from colour to colour; here
     it is the mean of the two colours' own, ((x - y)' M(x) (x - y) + (x - y)' M(y) (x - y)) / 2. Of sRGB
     colours up to a dozen levels apart 99 of 100 differences are off by less than 5 %.
     """
     place, square, metric, metric_place, length = _parts(lab)
-    one = np.ones_like(length)
-    return np.concatenate([length, -2 * metric_place, metric, square, -2 * place, one], axis=1)
+    rows = [length, *(-2 * row for row in metric_place), *metric, *square, *(-2 * row for row in place)]
+    return _columns([*rows, np.ones_like(length)])
 
 
 def right(lab: F32) -> F32:
     """The other side of `left`."""
     place, square, metric, metric_place, length = _parts(lab)
-    one = np.ones_like(length)
-    return np.asarray(np.concatenate([one, place, square, metric, metric_place, length], axis=1) / 2, np.float32)
+    return _columns([np.ones_like(length), *place, *square, *metric, *metric_place, length]) / np.float32(2)
 
 
-def _parts(lab: F32) -> tuple[F32, F32, F32, F32, F32]:
+def _columns(rows: list[F32]) -> F32:
+    """Rows as columns, which stay rows in memory: then they are several times as fast to write."""
+    return np.stack(rows).T
+
+
+def _parts(lab: F32) -> tuple[list[F32], list[F32], list[F32], list[F32], F32]:
     """x, the products of its parts, M(x), M(x) x, and x' M(x) x; the products and M so that their dot is x' M x."""
-    lightness, a, b = lab.T
+    lightness, a, b = np.ascontiguousarray(lab.T)
     stretch = _stretch(_length(a, b))
-    chroma, hue = _length(a * stretch, b), np.arctan2(b, a * stretch)
+    stretched = a * stretch
+    chroma, hue = _length(stretched, b), _rough_hue(stretched, b)
     s_lightness, s_chroma, s_hue, rotation = _weights(lightness, chroma, hue)
     # M turned from chroma and hue to a' and b*, and stretched to a* and b*.
     cos, sin = np.cos(hue), np.sin(hue)
-    along, across, mixed = 1 / s_chroma**2, 1 / s_hue**2, rotation / (2 * s_chroma * s_hue)
-    aa = (along * cos**2 + across * sin**2 - 2 * mixed * cos * sin) * stretch**2
-    bb = along * sin**2 + across * cos**2 + 2 * mixed * cos * sin
-    ab = ((along - across) * cos * sin + mixed * (cos**2 - sin**2)) * stretch
-    ll = 1 / s_lightness**2
-    square = np.stack([lightness**2, a * a, 2 * a * b, b * b], axis=1)
-    metric = np.stack([ll, aa, ab, bb], axis=1)
-    metric_place = np.stack([ll * lightness, aa * a + ab * b, ab * a + bb * b], axis=1)
-    length = np.asarray((metric * square).sum(axis=1, keepdims=True), np.float32)
-    return lab, square, metric, metric_place, length
+    along, across, mixed = 1 / (s_chroma * s_chroma), 1 / (s_hue * s_hue), rotation / (2 * s_chroma * s_hue)
+    aa = (along * cos * cos + across * sin * sin - 2 * mixed * cos * sin) * stretch * stretch
+    bb = along * sin * sin + across * cos * cos + 2 * mixed * cos * sin
+    ab = ((along - across) * cos * sin + mixed * (cos * cos - sin * sin)) * stretch
+    ll = 1 / (s_lightness * s_lightness)
+    square = [lightness * lightness, a * a, 2 * a * b, b * b]
+    metric = [ll, aa, ab, bb]
+    metric_place = [ll * lightness, aa * a + ab * b, ab * a + bb * b]
+    length = lightness * metric_place[0] + a * metric_place[1] + b * metric_place[2]
+    return [lightness, a, b], square, metric, metric_place, length

@@ -17,6 +17,8 @@ _XYZ /= _XYZ.sum(axis=1, keepdims=True)
 _XYZ_INVERSE = np.linalg.inv(_XYZ)
 # Where CIE L*a*b* turns from a cube root to a straight line (CIE 15:2004).
 _KNEE = 6 / 29
+# Codes that are looked up at a time.
+_BLOCK = 1 << 16
 
 
 def _linear(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -61,6 +63,11 @@ def lab_of_bytes(srgb: U8) -> F32:
     return _lab_of_linear([linear_of_bytes(srgb[..., channel]) for channel in range(3)])
 
 
+def lab_of_linear(light: F32) -> F32:
+    """CIE L*a*b* of amounts of light, 0 or more, of red, green, blue: (3, n) float32 becomes (n, 3) float32."""
+    return _lab_of_linear(list(light))
+
+
 def lab_of_levels(srgb: ArrayLike) -> F32:
     """CIE L*a*b* of sRGB colours given as real levels 0..255, such as the mean of several pixels; (..., 3)."""
     linear = _linear(np.asarray(srgb, np.float64) / 255).astype(np.float32)
@@ -82,13 +89,19 @@ def codes(pixels: U8) -> U32:
 
     if not pixels.size:
         return np.zeros(pixels.shape[:-1], np.uint32)
-    padded = cv2.cvtColor(np.ascontiguousarray(pixels).reshape(1, -1, 3), cv2.COLOR_RGB2RGBA)
-    return (padded.view("<u4") & np.uint32(0xFFFFFF)).reshape(pixels.shape[:-1])
+    padded = cv2.cvtColor(np.ascontiguousarray(pixels).reshape(1, -1, 3), cv2.COLOR_RGB2RGBA).view("<u4")
+    padded &= np.uint32(0xFFFFFF)
+    return np.asarray(padded.reshape(pixels.shape[:-1]), np.uint32)
 
 
 def bytes_of_codes(values: U32) -> U8:
     """The pixels that `codes` made the numbers of: (...) uint32 becomes (..., 3) uint8."""
-    return np.stack([values & 255, values >> 8 & 255, values >> 16], axis=-1).astype(np.uint8)
+    import cv2
+
+    if not values.size:
+        return np.zeros((*values.shape, 3), np.uint8)
+    padded = np.ascontiguousarray(values, "<u4").view(np.uint8).reshape(1, -1, 4)
+    return np.asarray(cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB), np.uint8).reshape(*values.shape, 3)
 
 
 def distinct(values: U32) -> U32:
@@ -97,7 +110,10 @@ def distinct(values: U32) -> U32:
         return np.unique(values)
     # From about a quarter of a million values, marking a table of all 24-bit codes is faster than sorting.
     seen = np.zeros(1 << 24, bool)
-    seen[values] = True
+    flat = values.reshape(-1)
+    # Block by block, so that the indices, which numpy wants in 64 bits, stay in the processor's cache.
+    for start in range(0, len(flat), _BLOCK):
+        seen[flat[start : start + _BLOCK].astype(np.intp)] = True
     return np.flatnonzero(seen).astype(np.uint32)
 
 

@@ -8,14 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.color import F32, U8, U32, bytes_of_codes, codes, distinct, linear_of_bytes
+from cbir.color import F32, U8, U32, bytes_of_codes, codes, distinct, lab_of_linear, linear_of_bytes
 from cbir.errors import PaletteError
 from cbir.palette import U16, Palette
+from cbir.quadratic import one_thread
 
 Dither = Literal["none", "ordered", "error"]
 
-# A palette image of Pillow's has one byte for each pixel.
-MAX_COLORS = 256
 # Sides of Bayer's matrix are powers of two; with 8 there are 64 mixtures of two colours, as many as the eye needs.
 _BAYER_DOUBLINGS = 3
 # How much a mixture's contrast counts against its error: points of black and white make a worse grey than points of
@@ -25,16 +24,21 @@ _CONTRAST = 0.05
 _CELL, _MIDDLE_OF_CELL = np.uint32(0xF8F8F8), np.uint32(0x040404)
 # Colours that are compared with the palette at a time, which bounds the memory.
 _CHUNK_SCORES = 1 << 20
+# What of an error goes to the right, and down left, down, and down right (Floyd, Steinberg 1976).
+_WEIGHTS = tuple(np.float32(sixteenths / 16) for sixteenths in (7, 3, 5, 1))
+# The widest errors, as parts of a step of light from one level to the next: halfway in lightness from black to white
+# lies 0.184 of the light, and halfway between others nearer to half of it.
+_BELOW, _ABOVE = np.float32(0.82), np.float32(0.5)
 
 
 def dithered(pixels: U8, palette: Palette, dither: Dither) -> U16:
     """The labels (height, width) of a picture, (height, width, 3) uint8 sRGB, in the colours `palette.srgb`.
 
     "none" is the nearest colour. "ordered" mixes two colours in Bayer's pattern (1973) so that their light adds up to
-    each pixel's; a pixel depends on its own colour and place alone, so nothing crawls in a film. "error" hands each
-    pixel's error on to the next ones (Floyd, Steinberg 1976), row by row from the left, as Pillow does. What has none
-    but the palette's colours keeps them with each. Raises PaletteError for another `dither`, and with "error" for more
-    than 256 colours.
+    each pixel's; a pixel depends on its own colour and place alone, so nothing crawls in a film. "error" takes the
+    nearest colour and hands the error, in amounts of light, on to the next pixels (Floyd, Steinberg 1976), row by row
+    from the left; errors that no mixture of the colours makes good are cut off. What has none but the palette's colours
+    keeps them with each. Raises PaletteError for another `dither`.
     """
     # The nearest of the colours as they are written, whose labels are those of the palette unless two became one.
     plain = palette.labels(pixels)
@@ -43,7 +47,8 @@ def dithered(pixels: U8, palette: Palette, dither: Dither) -> U16:
     if dither == "ordered":
         return _ordered(pixels, palette)
     if dither == "error":
-        return _diffused(pixels, palette)
+        with one_thread():
+            return _diffused(pixels, palette)
     raise PaletteError(f"there is no dithering {dither!r}; use one of none, ordered, error")
 
 
@@ -109,14 +114,56 @@ def bayer() -> F32:
 
 
 def _diffused(pixels: U8, palette: Palette) -> U16:
-    """By Pillow: fast, but in sRGB levels, so that mixtures come out too light, from the left in every row (not to
-    and fro), and of colours that differ by a few levels it may take the wrong one.
-    """
-    from PIL import Image
+    """Wave by wave: pixels with the same x + 2 y hand nothing on to one another, and are done together."""
+    height, width = pixels.shape[:2]
+    planes = np.ascontiguousarray(pixels.reshape(-1, 3).T)
+    light = np.ascontiguousarray(linear_of_bytes(palette.srgb).T)
+    lowest, highest = _bounds(light)
+    # With these |c|^2 / 2 - x c is one product, which orders the colours c like their distances to x. Not in float32,
+    # whose rounding could tell colours in the wrong order.
+    lab = lab_of_linear(light).astype(np.float64)
+    sides = np.concatenate([-lab.T, (lab * lab).sum(axis=1)[None] / 2])
+    places = np.ones((4, height))
+    labels = np.empty(height * width, np.uint16)
+    # The errors of the last waves by rows, nought where a row has no pixel in a wave. Before the first row is another.
+    errors = [np.zeros((3, height + 1), np.float32) for _ in range(4)]
+    for wave in range(width + 2 * height - 2):
+        first, last = max(0, (wave - width + 2) // 2), min(height - 1, wave // 2)
+        if first > last:
+            # In a picture of one column every other wave is empty.
+            errors = _next(errors)
+            continue
+        row, above, number = slice(first + 1, last + 2), slice(first, last + 1), last + 1 - first
+        # From one row to the next of a wave it is one row down and two pixels back.
+        start, step = wave + first * (width - 2), max(1, width - 2)
+        part = slice(start, start + (number - 1) * step + 1, step)
+        wanted = linear_of_bytes(planes[:, part])
+        for source, rows, weight in zip((-1, -1, -2, -3), (row, above, above, above), _WEIGHTS, strict=True):
+            wanted += weight * errors[source][:, rows]
+        np.clip(wanted, lowest, highest, out=wanted)
+        places[:3, :number] = lab_of_linear(np.maximum(wanted, 0)).T
+        nearest = (places[:, :number].T @ sides).argmin(axis=1)
+        labels[part] = nearest
+        errors = _next(errors)
+        errors[-1][:, row] = wanted - light.take(nearest, axis=1)
+    return labels.reshape(height, width)
 
-    if len(palette) > MAX_COLORS:
-        raise PaletteError(f"errors are spread among at most {MAX_COLORS} colours, not {len(palette):,}")
-    colors = Image.new("P", (1, 1))
-    colors.putpalette(palette.srgb.tobytes())
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.quantize(palette=colors, dither=Image.Dither.FLOYDSTEINBERG)).astype(np.uint16)
+
+def _next(errors: list[F32]) -> list[F32]:
+    """One wave on: the oldest errors are forgotten."""
+    oldest, *others = errors
+    oldest[:] = 0
+    return [*others, oldest]
+
+
+def _bounds(light: F32) -> tuple[F32, F32]:
+    """Between which amounts of light, (3, 1) each, those of pixels with errors added are kept.
+
+    `light` (3, k) are the palette's. What no mixture of these gives would otherwise add up to errors that run away. Of
+    what lies between two levels of a channel that are next to each other all errors have room.
+    """
+    levels = np.sort(light, axis=1)
+    lower, upper = levels[:, :-1], levels[:, 1:]
+    lowest = np.concatenate([levels[:, :1], lower - _BELOW * (upper - lower)], axis=1)
+    highest = np.concatenate([levels[:, -1:], upper + _ABOVE * (upper - lower)], axis=1)
+    return lowest.min(axis=1, keepdims=True), highest.max(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cbir.color import F64, U8
+from cbir.color import F64, U8, bytes_of_codes, codes
 from cbir.decode import read_exif, read_picture
 from cbir.dither import Dither, dithered
 from cbir.errors import OutputError, PaletteError, PictureError
@@ -43,7 +43,8 @@ class Quantized:
     @cached_property
     def pixels(self) -> U8:
         """The picture as sRGB pixels, (height, width, 3) uint8."""
-        return self.colors[self.labels]
+        # Several times as fast as rows of three bytes are.
+        return bytes_of_codes(codes(self.colors).take(self.labels, mode="wrap"))
 
     @property
     def swatches(self) -> list[Swatch]:
@@ -104,11 +105,16 @@ def quantize(
 
 def _used(colors: U8, labels: U16, visible: NDArray[np.bool_] | None) -> Quantized:
     """With those colours alone that some visible pixel has."""
-    shown = labels if visible is None else labels[visible]
-    used = np.flatnonzero(np.bincount(shown.reshape(-1), minlength=len(colors)))
+    import cv2
+
+    # Of OpenCV, whose counting is several times as fast as numpy's.
+    mask = None if visible is None else visible.view(np.uint8)
+    used = np.flatnonzero(cv2.calcHist([labels], [0], mask, [len(colors)], [0, len(colors)]))
+    if len(used) == len(colors):
+        return Quantized(colors, labels, visible)
     renumbered = np.zeros(len(colors), np.uint16)
     renumbered[used] = np.arange(len(used))
-    return Quantized(colors[used], renumbered[labels], visible)
+    return Quantized(colors[used], renumbered.take(labels, mode="wrap"), visible)
 
 
 def quantize_file(

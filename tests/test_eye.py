@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_images
 from cbir.ciede2000 import ciede2000, left, right
 from cbir.color import lab_of_bytes
 from cbir.errors import PaletteError
-from cbir.eye import Space, labels_by_eye, labels_by_rgb, learn_palette
+from cbir.eye import _SPACES, Space, _moved, labels_by_eye, labels_by_rgb, learn_palette
 from cbir.grid import CellCounts
 from cbir.palette import Palette
 from cbir.pixels import Picture
@@ -108,6 +108,20 @@ def test_the_matrix_product_is_near_the_square_of_small_differences() -> None:
     assert np.quantile(np.abs(near - exact) / (exact + 1), 0.99) < 0.05
 
 
+@pytest.mark.parametrize("reach", [2, 30, 255])
+def test_the_difference_is_scikit_images(reach: int) -> None:
+    color = pytest.importorskip("skimage.color", reason="scikit-image, which tells CIEDE2000, is not installed")
+    colors = random_colors(0, 20_000)
+    others = colors + np.random.default_rng(1).integers(-reach, reach + 1, colors.shape)
+    x, y = lab_of_bytes(colors), lab_of_bytes(others.clip(0, 255).astype(np.uint8))
+    exact = color.deltaE_ciede2000(x.astype(float), y.astype(float))
+    off = np.abs(ciede2000(x.astype(float), y.astype(float)) - exact)
+    assert np.quantile(off, 0.9) < 1e-9
+    # It adds up hues in another order, which tells near half a turn.
+    assert off.max() < 1e-3
+    assert np.abs(ciede2000(x, y) - ciede2000(x.astype(float), y.astype(float))).max() < 1e-4
+
+
 # --- labels
 
 
@@ -118,6 +132,15 @@ def test_each_pixel_gets_the_colour_that_differs_least(china: Picture, k: int) -
     chosen = difference(pixels, palette.srgb[labels_by_eye(pixels, palette)])
     least = difference(pixels[:, None], palette.srgb[None]).min(axis=1)
     assert (chosen - least).max() < 1e-3
+
+
+@pytest.mark.parametrize("k", [2, 8, 16, 64])
+def test_of_a_learnt_palette_next_to_no_pixel_gets_another_colour(china: Picture, k: int) -> None:
+    palette = learn_palette(china, k)
+    exact, near = (labels_by_eye(china.pixels, palette, learnt=learnt) for learnt in (False, True))
+    assert (exact != near).mean() < 1e-3
+    errors = [difference(china.pixels, palette.srgb[labels]).mean() for labels in (exact, near)]
+    assert errors[1] < errors[0] * 1.0001
 
 
 def test_in_rgb_each_pixel_gets_the_nearest_levels() -> None:
@@ -135,6 +158,30 @@ def test_the_colours_of_a_palette_are_their_own_labels(k: int) -> None:
 
 
 # --- palettes
+
+
+@pytest.mark.parametrize("space", ["eye", "rgb"])
+@pytest.mark.parametrize("median", [False, True])
+def test_colours_move_to_the_means_of_what_is_nearest_to_them(space: Space, median: bool) -> None:
+    rng = np.random.default_rng(0)
+    # More than are compared at a time.
+    levels, weights = rng.uniform(0, 255, (5000, 3)), rng.random(5000)
+    points = _SPACES[space].points(levels, weights / weights.sum())
+    colors = np.stack([points.at[start : start + 40] for start in (0, 40, 80)])
+    moved = _moved(points, colors, median)
+    for before, after in zip(colors, moved, strict=True):
+        squared = points.squared(before).astype(float)
+        label, least = squared.argmin(axis=0), squared.min(axis=0)
+        pull = points.weights / np.sqrt(least + 0.3) if median else points.weights
+        for color in range(40):
+            mean = np.average(points.at[label == color], axis=0, weights=pull[label == color])
+            assert after[color] == pytest.approx(mean, abs=1e-2)
+
+
+def test_a_colour_that_nothing_is_nearest_to_stays() -> None:
+    points = _SPACES["rgb"].points(np.array([[10.0, 10, 10], [20, 20, 20]]), np.array([0.5, 0.5]))
+    colors = np.array([[[12, 12, 12], [255, 255, 255]]], np.float32)
+    assert _moved(points, colors, False).tolist() == [[[15, 15, 15], [255, 255, 255]]]
 
 
 @pytest.mark.parametrize("k", [4, 16, 64])

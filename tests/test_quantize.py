@@ -148,6 +148,19 @@ def test_a_given_palette_has_all_the_colours_that_are_used() -> None:
     assert colors_of(drawn.pixels) <= {RED, GREEN, BLUE}
 
 
+@pytest.mark.parametrize("k", [2, 40, 300])
+def test_each_pixel_is_drawn_in_its_colour_and_no_colour_is_left_over(k: int) -> None:
+    palette = Palette.of_bytes(np.random.default_rng(0).integers(0, 256, (k, 3)).astype(np.uint8))
+    alpha = np.full(PHOTO.pixels.shape[:2], 255, np.uint8)
+    alpha[:60] = 0
+    for picture in (PHOTO, Picture(PHOTO.pixels, alpha)):
+        drawn = quantize(picture, palette=palette)
+        shown = drawn.labels if drawn.visible is None else drawn.labels[drawn.visible]
+        assert np.array_equal(drawn.pixels, drawn.colors[drawn.labels])
+        assert np.array_equal(np.unique(shown), np.arange(len(drawn.colors)))
+        assert drawn.labels.dtype == np.uint16
+
+
 # --- odd pictures
 
 
