@@ -229,7 +229,7 @@ def test_hits_of_a_store_for_each_part_in_one_order_are_those_of_an_index_of_all
         assert sorted(told(hits))[:10] == told(whole.search(query, 10))
 
 
-def test_an_index_that_grows_is_pushed_as_one_and_a_part_in_its_place_takes_the_others_out(
+def test_an_index_that_grows_is_pushed_as_one_and_a_part_beside_it_or_in_its_place(
     halves: tuple[Path, Path], part: Path, tmp_path: Path, memory: None
 ) -> None:
     push_index(Index.open(part), "memory:here")
@@ -237,7 +237,11 @@ def test_an_index_that_grows_is_pushed_as_one_and_a_part_in_its_place_takes_the_
     build_index(part, [halves[1]])
     report = push_index(Index.open(part), "memory:here")
     assert (report.photos, report.sent, report.deleted) == (24, 12, 0)
-    report = push_index(later, "memory:here")
+    with pytest.raises(store.StoreError, match="is of the index part, not later"):
+        push_index(later, "memory:here")
+    report = push_index(later, "memory:here", below=[halves[1]])
+    assert (report.photos, report.sent, report.deleted) == (24, 0, 0)
+    report = push_index(later, "memory:here", replace_all=True)
     assert (report.photos, report.sent, report.deleted) == (12, 0, 12)
     build_index(tmp_path / "later", [halves[1]], rebuild=True)
     with pytest.raises(store.StoreError, match="palette of another index"):

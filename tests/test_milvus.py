@@ -429,7 +429,7 @@ def test_a_push_whose_server_vanishes_goes_on_later_with_nothing_twice(
         # Two pushes at once.
         later = put(tmp_path / "later", [placed(120, 1), placed(30, 3)])
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(lambda _: push_index(later, address), range(2)))
+            list(threads.map(lambda _: push_index(later, address, replace_all=True), range(2)))
         with StoredIndex.open(address) as stored:
             assert len(stored) == 150 and stored.header.is_complete
             assert sum(len(keys) for keys, _ in stored.store.marks()) == 150
