@@ -127,11 +127,12 @@ def _diffused(pixels: U8, palette: Palette) -> U16:
     labels = np.empty(height * width, np.uint16)
     # The errors of the last waves by rows, nought where a row has no pixel in a wave. Before the first row is another.
     errors = [np.zeros((3, height + 1), np.float32) for _ in range(4)]
+    written = [slice(0, 0)] * 4
     for wave in range(width + 2 * height - 2):
         first, last = max(0, (wave - width + 2) // 2), min(height - 1, wave // 2)
         if first > last:
             # In a picture of one column every other wave is empty.
-            errors = _next(errors)
+            errors, written = _next(errors, written, slice(0, 0))
             continue
         row, above, number = slice(first + 1, last + 2), slice(first, last + 1), last + 1 - first
         # From one row to the next of a wave it is one row down and two pixels back.
@@ -144,16 +145,16 @@ def _diffused(pixels: U8, palette: Palette) -> U16:
         places[:3, :number] = lab_of_linear(np.maximum(wanted, 0)).T
         nearest = (places[:, :number].T @ sides).argmin(axis=1)
         labels[part] = nearest
-        errors = _next(errors)
+        errors, written = _next(errors, written, row)
         errors[-1][:, row] = wanted - light.take(nearest, axis=1)
     return labels.reshape(height, width)
 
 
-def _next(errors: list[F32]) -> list[F32]:
-    """One wave on: the oldest errors are forgotten."""
+def _next(errors: list[F32], written: list[slice], rows: slice) -> tuple[list[F32], list[slice]]:
+    """One wave on, which will write these rows: the oldest errors are forgotten."""
     oldest, *others = errors
-    oldest[:] = 0
-    return [*others, oldest]
+    oldest[:, written[0]] = 0
+    return [*others, oldest], [*written[1:], rows]
 
 
 def _bounds(light: F32) -> tuple[F32, F32]:

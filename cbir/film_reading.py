@@ -56,7 +56,7 @@ _TS_PACKET = 188
 _HDR: dict[int, Transfer] = {16: "PQ", 18: "HLG"}
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
 _WEIGHTS |= {9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}
-_BT709, _BT601 = 1, 6
+_BT709, _BT601, _BT2020 = 1, 6, 9
 # Films that do not say which luma they have are taken for HD above this height, as players do.
 _SD_HEIGHT = 576
 
@@ -134,10 +134,11 @@ class Film:
         name = context.pix_fmt or ""
         self.full_range = is_yuv and (context.color_range == FULL_RANGE or name.startswith("yuvj"))
         matrix: int = context.colorspace if is_yuv else _BT709
-        weights = _WEIGHTS.get(matrix) or _WEIGHTS[_BT709 if self.height > _SD_HEIGHT else _BT601]
+        self.hdr = _HDR.get(context.color_trc)
+        usual = _BT2020 if self.hdr else _BT709 if self.height > _SD_HEIGHT else _BT601
+        weights = _WEIGHTS.get(matrix) or _WEIGHTS[usual]
         self._decoded_matrix = matrix if matrix in _WEIGHTS else _BT601
         self._rgb_of_yuv = rgb_of_yuv(weights, self.full_range)
-        self.hdr = _HDR.get(context.color_trc) if is_yuv else None
         # What it is redrawn in: like itself, but for HDR, whose flat colours are those of a usual screen.
         self.matrix, self.weights = (_BT709, _WEIGHTS[_BT709]) if self.hdr else (matrix, weights)
         self.primaries: int = _BT709 if self.hdr else context.color_primaries

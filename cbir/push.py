@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from uuid import UUID
 
 import numpy as np
@@ -21,6 +22,9 @@ from cbir.store_header import Header
 
 # Photos that are looked at, and sent, at a time: some megabytes, below what one message to any engine may have.
 _BLOCK = 2048
+# Folders that a store is asked for at a time.
+_FOLDERS = 100
+_WAYS = "with --below FOLDER photos are put beside what is there, with --replace in place of it"
 Progress = Callable[[str, int, int], object]
 _KEY = np.dtype([("high", "u8"), ("low", "u8")])
 
@@ -50,40 +54,41 @@ def push_index(
 ) -> PushReport:
     """Make a store at the address `target` hold the photos of an index, as vectors of a metric.
 
-    What the store has, and the index has not, is taken out; so a store of another index, or of several, is refused
-    unless `replace_all`. With `below`, all of it is about what lies below these folders, and other photos stay, so
-    that several indexes of one palette and reference fill one store. `kind` says how the engine finds near photos, one
-    of `cbir.store.KINDS`; a new store has "hnsw" unless told, one that is there keeps its own. A photo that is in the
-    store as it is in the index is not sent again, so after an interruption the same call goes on. Of an index that is
-    unfinished itself nothing is taken out. `progress` is told of stages.
-    Raises StoreError, MissingExtraError, MetricError.
+    What the store has, and the index has not, is taken out. With `below`, all of it is about what lies below these
+    folders, and other photos stay, so that several indexes of one palette and reference fill one store. What is of
+    folders that the index was not made of, or of an index of another name, is not taken out, but the push refused,
+    unless `replace_all`. `kind` says how the engine finds near photos, one of `cbir.store.KINDS`; a new store has
+    "hnsw" unless told, one that is there keeps its own. A photo that is in the store as it is in the index is not sent
+    again, so after an interruption the same call goes on. Of an index that is unfinished itself nothing is taken out.
+    `progress` is told of stages. Raises StoreError, MissingExtraError, MetricError.
     """
     started = time.perf_counter()
     if kind is not None and kind not in KINDS:
         raise StoreError(f"there is no kind {kind!r}; use one of {', '.join(KINDS)}")
-    folders = tuple(absolute(folder) for folder in below)
-    if folders and replace_all:
-        raise StoreError("a push is of some folders (below), or in place of all that is there (replace_all)")
+    roots, folders = _outermost(index.roots), _outermost(map(absolute, below))
+    places = folders if replace_all else _shared(folders, roots)
+    if folders and not places:
+        raise StoreError(f"{index.folder}: was made of {', '.join(roots)}, so it tells nothing of {', '.join(folders)}")
+    own = _Known.of_index(index, places, progress)
     with _opened(target) as store:
+        header, old = _header_for(index, store, metric, kind)
+        if old is None and not len(own.keys):
+            raise StoreError(f"{index.folder}: has no photos below {', '.join(places)}; see: cbir info")
+        # A metric that cannot be used is refused here, before anything is made.
+        dimensions = header.space.dimensions
+        if old is not None and old.index != index.name and not (folders or replace_all):
+            raise StoreError(f"{store.shown}: is of the index {old.index}, not {index.name}; {_WAYS}")
         with store.writing():
-            header, old = _header_for(index, store, metric, kind)
-            if old is not None and not folders and not replace_all:
-                old.check_whole(index.name, store.shown)
-            # A metric that cannot be used is refused here, before anything is made.
-            dimensions = header.space.dimensions
-            own = _Known.of_index(index, folders, progress)
-            if old is None and not len(own.keys):
-                raise StoreError(f"{index.folder}: has no photos below {', '.join(folders)}; see: cbir info")
             store.create(dimensions, header.kind)
-            known = _Known.of(store, folders, progress)
-            if not len(known.keys) and not len(own.keys):
-                raise StoreError(f"no photos are below {', '.join(folders)}, neither in the index nor in {store.shown}")
+            known = _Known.of(store, places, progress)
             # Photos that an interrupted run has not come to yet are not gone.
             gone = [] if index.is_unfinished else known.keys_not_in(own)
+            if gone and not folders and not replace_all:
+                _check_own(store, gone, roots, index.name)
             changed = own.changed_since(known)
             if old is None or old.kind != header.kind or gone or len(changed):
                 # From now on until the end of a push, whoever searches is told that photos may be missing.
-                header = _keep(store, header.begun(folders))
+                header = _keep(store, _there(store, header).begun(places or roots))
             for start in range(0, len(gone), _BLOCK):
                 store.delete(gone[start : start + _BLOCK])
             header = _send(index, store, header, changed, progress)
@@ -92,10 +97,39 @@ def push_index(
             store.settle(header.kind)
             photos = store.count()
             header = _there(store, header)
-            header = header.begun(folders) if index.is_unfinished else header.ended(folders, index.name, index.decoder)
+            if index.is_unfinished:
+                header = header.begun(places or roots)
+            elif folders:
+                header = header.ended(places)
+            else:
+                header = replace(header, index=index.name, decoder=index.decoder, pending=())
             _keep(store, replace(header, photos=photos))
         decoder = old.decoder if old is not None and folders and old.decoder != index.decoder else None
         return PushReport(store.shown, photos, len(changed), len(gone), time.perf_counter() - started, decoder)
+
+
+def _check_own(store: Store, gone: list[UUID], roots: list[str], name: str) -> None:
+    """Raise StoreError unless all photos that are to be taken out lie in the folders that the index was made of."""
+    inside = _Known.of(store, roots, None).keys
+    others = int((~np.isin(_packed_keys(gone), inside)).sum())
+    if others:
+        raise StoreError(f"{store.shown}: has {others:,} photos of folders that {name} was not made of; {_WAYS}")
+
+
+def _outermost(folders: Iterable[str]) -> list[str]:
+    """Those of some absolute folders that lie in none of the others, in order."""
+    found: list[str] = []
+    # With a / at the end, so that what lies in a folder comes right after it.
+    for folder in sorted(set(folders), key=lambda one: os.fsencode(one.rstrip(os.sep) + os.sep)):
+        if not found or not is_below(folder, found[-1]):
+            found.append(folder)
+    return found
+
+
+def _shared(folders: list[str], roots: list[str]) -> list[str]:
+    """What lies both in one of the folders and in one of the roots, as folders."""
+    inner = [folder for folder in folders if any(is_below(folder, root) for root in roots)]
+    return _outermost([*inner, *(root for root in roots if any(is_below(root, folder) for folder in folders))])
 
 
 def _there(store: Store, header: Header) -> Header:
@@ -150,11 +184,12 @@ class _Known:
         self.keys, self.marks, self.rows = keys[order], marks[order], rows[order]
 
     @classmethod
-    def of(cls, store: Store, below: tuple[str, ...], progress: Progress | None) -> _Known:
-        """What is in a store, in some folders, or if none is named, everywhere."""
+    def of(cls, store: Store, below: list[str], progress: Progress | None) -> _Known:
+        """What is in a store, in some folders none of which lies in another, or if none is named, everywhere."""
         keys, marks = [np.empty(0, _KEY)], [np.empty(0, np.int64)]
         done, total = 0, store.count()
-        for some, theirs in store.marks(below):
+        places = [tuple(below[start : start + _FOLDERS]) for start in range(0, len(below), _FOLDERS)] or [()]
+        for some, theirs in chain.from_iterable(map(store.marks, places)):
             keys.append(_packed_keys(some))
             marks.append(np.asarray(theirs, np.int64))
             done += len(some)
@@ -163,7 +198,7 @@ class _Known:
         return cls(np.concatenate(keys), np.concatenate(marks), np.arange(sum(map(len, keys))))
 
     @classmethod
-    def of_index(cls, index: Index, below: tuple[str, ...], progress: Progress | None) -> _Known:
+    def of_index(cls, index: Index, below: list[str], progress: Progress | None) -> _Known:
         """What is in an index, in some folders, or if none is named, everywhere."""
         keys, marks = np.empty(len(index), _KEY), np.empty(len(index), np.int64)
         lies = np.ones(len(index), np.bool_)

@@ -23,8 +23,8 @@ from cbir.store import KINDS, StoreError
 
 # Version 1 knew no parts: who writes it takes out the photos of others.
 FORMAT, VERSION = "cbir store", 2
-# What a push of a whole index is about.
-EVERYTHING = "/"
+# What is pending in a store of version 1 that is incomplete.
+_EVERYTHING = "/"
 _MAX_BYTES = 1 << 24
 
 
@@ -35,8 +35,8 @@ class Header:
     `index` is what the index is called, `metric` the one that the vectors are of, `lab` (k, 3) float32 the palette,
     `reference` (r, blocks * k) uint8 the photos that a centred metric measures from, `decoder` what decoded the photos.
     `doubt` is how far off any photo's distances may be by rounding in double precision. `photos` is how many there were
-    after the last push that came to its end. `parts` are the folders, absolute, that were pushed by themselves, and
-    `pending` those below which photos may be missing or gone, since they are being pushed, or that was interrupted.
+    after the last push that came to its end, and `pending` are the folders, absolute, below which photos may be missing
+    or gone, since they are being pushed, or that was interrupted.
     """
 
     index: str
@@ -49,7 +49,6 @@ class Header:
     doubt: float = 0.0
     photos: int = 0
     pending: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -57,24 +56,13 @@ class Header:
         return not self.pending
 
     def begun(self, folders: Sequence[str]) -> Header:
-        """The same while what is below some folders, or if none is named, everything is pushed."""
-        pending = tuple(sorted({*self.pending, *(folders or [EVERYTHING])}))
-        return replace(self, pending=pending, parts=tuple(sorted({*self.parts, *folders})))
+        """The same while what is below some folders is pushed."""
+        return replace(self, pending=tuple(sorted({*self.pending, *folders})))
 
-    def ended(self, folders: Sequence[str], index: str, decoder: str) -> Header:
-        """The same when that, from an index of this name, is done."""
-        if not folders:
-            return replace(self, index=index, decoder=decoder, pending=(), parts=())
+    def ended(self, folders: Sequence[str]) -> Header:
+        """The same when that is done."""
         left = (one for one in self.pending if not any(is_below(one, folder) for folder in folders))
         return replace(self, pending=tuple(left))
-
-    def check_whole(self, index: str, shown: str) -> None:
-        """Raise StoreError unless a push of the whole index of this name takes nothing of another out."""
-        ways = "with --below FOLDER some photos are put beside what is there, with --replace all in place of it"
-        if self.parts:
-            raise StoreError(f"{shown}: is filled in parts ({', '.join(self.parts)}); {ways}")
-        if self.index != index:
-            raise StoreError(f"{shown}: is of the index {self.index}, not {index}; {ways}")
 
     @cached_property
     def space(self) -> Space:
@@ -117,7 +105,6 @@ class Header:
             "doubt": self.doubt,
             "photos": self.photos,
             "pending": self.pending,
-            "parts": self.parts,
         }
         return json.dumps(value).encode("ascii")
 
@@ -154,11 +141,11 @@ class Header:
             raise ValueError("unknown settings")
         index, metric, decoder = (str(value[name]) for name in ("index", "metric", "decoder"))
         if value["version"] > 1:
-            pending, parts = (_folders(value[name]) for name in ("pending", "parts"))
+            pending = _folders(value["pending"])
         else:
-            pending, parts = () if value["complete"] is True else (EVERYTHING,), ()
+            pending = () if value["complete"] is True else (_EVERYTHING,)
         measured = Metric.parse(metric), descriptor, lab, reference
-        return cls(index, *measured, decoder, kind, doubt, photos, pending, parts)
+        return cls(index, *measured, decoder, kind, doubt, photos, pending)
 
 
 def _folders(value: Any) -> tuple[str, ...]:

@@ -116,13 +116,13 @@ def test_of_an_index_that_is_unfinished_nothing_is_taken_out_and_the_store_is_in
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push_index(put(tmp_path / "index", [placed(40, 1), placed(20, 2)]), "memory:here")
-    index = put(tmp_path / "index", [placed(20, 2)])
+    index = put(tmp_path / "index", [placed(10, 1), placed(20, 2)])
     with monkeypatch.context() as patch:
         patch.setattr(Index, "is_unfinished", True)
         report = push_index(index, "memory:here")
-        assert (report.photos, report.sent, report.deleted) == (60, 0, 0)
+        assert (report.photos, report.deleted) == (60, 0)
         assert not header_there().is_complete
-    assert push_index(index, "memory:here").deleted == 40
+    assert push_index(index, "memory:here").deleted == 30
     assert header_there().is_complete
 
 
@@ -142,10 +142,29 @@ def test_parts_stay_beside_one_another_and_each_is_brought_up_to_date_by_itself(
     report = push_index(less, "memory:here", below=["/archive/a"])
     assert (report.photos, report.deleted) == (50, 15)
     assert held() == wanted(less) | wanted(second)
-    # A folder that has become empty has no photos in the index any more, and then none in the store.
-    report = push_index(less, "memory:here", below=["/archive/a-z"])
-    assert (report.photos, report.sent, report.deleted) == (30, 0, 20)
-    assert held() == wanted(less)
+    # A folder that has become empty, within what the index was made of.
+    push_index(
+        put(tmp_path / "first", [placed(30, 1, "/archive/a"), placed(5, 3, "/archive/a/within")]),
+        "memory:here",
+        below=["/archive/a"],
+    )
+    report = push_index(less, "memory:here", below=["/archive/a/within/"])
+    assert (report.photos, report.sent, report.deleted) == (50, 0, 5)
+    assert held() == wanted(less) | wanted(second)
+
+
+def test_of_folders_that_an_index_was_not_made_of_it_takes_nothing_out_unless_told(tmp_path: Path) -> None:
+    first, second = (put(tmp_path / name, [placed(20, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    push_index(first, "memory:here")
+    push_index(second, "memory:here", below=["/second"])
+    with pytest.raises(StoreError, match=r"second: was made of /second, so it tells nothing of /first$"):
+        push_index(second, "memory:here", below=["/first"])
+    # Of everything it tells its own.
+    assert push_index(second, "memory:here", below=["/"]).deleted == 0
+    assert held() == wanted(first) | wanted(second)
+    report = push_index(second, "memory:here", below=["/first"], replace_all=True)
+    assert (report.photos, report.sent, report.deleted) == (20, 0, 20)
+    assert held() == wanted(second)
 
 
 def test_of_a_part_only_what_lies_below_its_folder_is_sent(tmp_path: Path) -> None:
@@ -159,30 +178,47 @@ def test_of_a_part_only_what_lies_below_its_folder_is_sent(tmp_path: Path) -> No
 
 def test_a_whole_index_is_not_pushed_over_what_came_from_others_unless_it_is_to_replace_all(tmp_path: Path) -> None:
     first, second = (put(tmp_path / name, [placed(20, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    # Of another archive, on another machine, called the same.
+    (tmp_path / "other").mkdir()
+    namesake = put(tmp_path / "other" / "first", [placed(20, 3, "/other")])
     push_index(first, "memory:here")
     with pytest.raises(StoreError, match=r"memory:here: is of the index first, not second; with --below FOLDER"):
         push_index(second, "memory:here")
+    with pytest.raises(StoreError, match=r"memory:here: has 20 photos of folders that first was not made of; with"):
+        push_index(namesake, "memory:here")
     push_index(second, "memory:here", below=["/second"])
-    for index in (first, second):
-        with pytest.raises(StoreError, match=r"memory:here: is filled in parts \(/second\); with --below FOLDER"):
-            push_index(index, "memory:here")
-    assert held() == wanted(first) | wanted(second)
+    with pytest.raises(StoreError, match=r"memory:here: has 20 photos of folders that first was not made of; with"):
+        push_index(first, "memory:here")
+    assert held() == wanted(first) | wanted(second) and header_there().is_complete
     report = push_index(second, "memory:here", replace_all=True)
     assert (report.photos, report.sent, report.deleted) == (20, 0, 20)
     assert held() == wanted(second) and header_there().index == "second"
-    assert push_index(second, "memory:here").sent == 0
-    with pytest.raises(StoreError, match="replace_all"):
-        push_index(second, "memory:here", below=["/second"], replace_all=True)
+    # A part of an index that is there as a whole leaves it so.
+    push_index(put(tmp_path / "second", [placed(15, 2, "/second")]), "memory:here", below=["/second"])
+    assert push_index(put(tmp_path / "second", [placed(10, 2, "/second")]), "memory:here").photos == 10
 
 
-def test_a_folder_without_photos_in_the_index_and_in_the_store_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+def test_an_index_that_was_interrupted_goes_on_though_a_part_of_another_came_between(tmp_path: Path) -> None:
+    first, second = (put(tmp_path / name, [placed(40, i, f"/{name}")]) for i, name in ((1, "first"), (2, "second")))
+    MemoryStore.fails_after = 1
+    with pytest.raises(StoreError, match="vanished"):
+        push_index(first, "memory:here")
+    MemoryStore.fails_after = None
+    push_index(second, "memory:here", below=["/second"])
+    assert header_there().pending == ("/first",)
+    push_index(first, "memory:here", below=["/first"])
+    assert header_there().is_complete and held() == wanted(first) | wanted(second)
+
+
+def test_a_folder_without_photos_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
     index = put(tmp_path / "index", [placed(20, 1, "/a")])
-    with pytest.raises(StoreError, match="has no photos below /b"):
+    with pytest.raises(StoreError, match="has no photos below /a/b"):
+        push_index(index, "memory:here", below=["/a/b"])
+    with pytest.raises(StoreError, match="was made of /a, so it tells nothing of /b"):
         push_index(index, "memory:here", below=["/b"])
     assert HERE not in MemoryStore.headers
     push_index(index, "memory:here")
-    with pytest.raises(StoreError, match="no photos are below /b, neither in the index nor in memory:here"):
-        push_index(index, "memory:here", below=["/b"])
+    assert push_index(index, "memory:here", below=["/a/b"]).photos == 20
 
 
 def test_a_store_is_incomplete_until_each_part_that_was_begun_is_done(tmp_path: Path) -> None:
@@ -213,21 +249,20 @@ def test_pushes_of_two_parts_at_once_leave_a_store_that_is_complete(
 
     monkeypatch.setattr(MemoryStore, "settle", settle)
     push_index(first, "memory:here", below=["/first"])
-    assert header_there().pending == () and header_there().parts == ("/first", "/second")
-    assert header_there().photos == 80
+    assert header_there().pending == () and header_there().photos == 80
 
 
 def test_what_an_older_cbir_left_incomplete_is_so_until_the_whole_index_is_pushed(tmp_path: Path) -> None:
     index = put(tmp_path / "index", [placed(20, 1, "/a")])
     push_index(index, "memory:here")
     value = json.loads(MemoryStore.headers[HERE])
-    del value["pending"], value["parts"]
+    del value["pending"]
     for complete in (True, False):
         MemoryStore.headers[HERE] = json.dumps({**value, "version": 1, "complete": complete}).encode()
         assert header_there().is_complete == complete
     push_index(index, "memory:here", below=["/a"])
     assert not header_there().is_complete
-    push_index(index, "memory:here", replace_all=True)
+    push_index(index, "memory:here")
     assert header_there().is_complete and json.loads(MemoryStore.headers[HERE])["version"] == 2
 
 
@@ -308,7 +343,7 @@ def test_headers_survive_being_written_and_read(tmp_path: Path) -> None:
         ("photos", -1, "damaged"),
         ("photos", 1.5, "damaged"),
         ("pending", "no list", "damaged"),
-        ("parts", [1], "damaged"),
+        ("pending", [1], "damaged"),
         ("format", None, "not made by cbir"),
     ],
 )

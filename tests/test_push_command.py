@@ -156,8 +156,8 @@ def test_the_examples_of_pushing_parts_work(run: Run, photos: Path, in_process: 
     assert refused.exit_code == 1 and "is of the index things, not photos; with --below FOLDER" in refused.stderr
     pushed = run(*words)
     assert f"{number} sent, {0 if option == '--below' else 5} deleted" in pushed.stdout
-    both = run("push", "photos", words[2], "--below", "photos/2024", "--replace")
-    assert both.exit_code == 2 and "give one of them" in both.stderr
+    nothing = run("push", "photos", words[2], "--below", "")
+    assert nothing.exit_code == 2 and "names no folder" in nothing.stderr
 
 
 @pytest.mark.parametrize("options", [["--exact"], ["--effort", "5"]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +40,7 @@ def push(
         ),
     ] = None,
     below: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--below",
             metavar="FOLDER",
@@ -54,7 +53,7 @@ def push(
         bool,
         typer.Option(
             "--replace",
-            help="In place of all that is there, also of what came from other indexes. Example: "
+            help="In place of all that is there (below FOLDER), also of what came from other indexes. Example: "
             "cbir push photos faiss:stores/photos --replace",
         ),
     ] = False,
@@ -74,8 +73,8 @@ def push(
     from cbir.push import push_index
 
     chosen = parse_metric(metric)
-    if below and replace:
-        raise typer.BadParameter("--below leaves what is there, and --replace does not; give one of them")
+    if below and not all(below):
+        raise typer.BadParameter("names no folder", param_hint="--below")
     opened = Index.open(find_index(index))
     if opened.is_unfinished:
         tell(f"{opened.folder}: indexing was interrupted, so photos may be missing; cbir index goes on from there")
