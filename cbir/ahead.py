@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import suppress
-from queue import Empty, Full, Queue
-from threading import Event, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 # Items that wait between two threads.
 _AHEAD = 4
+# Seconds after which a thread that waits looks whether it is still needed.
+_LOOK = 0.1
 
 
 def ahead(items: Generator[T], depth: int = _AHEAD) -> Generator[T]:
@@ -18,42 +19,46 @@ def ahead(items: Generator[T], depth: int = _AHEAD) -> Generator[T]:
 
     What fails there is raised here; closing this iterator ends the thread.
     """
-    queue: Queue[tuple[bool, Any]] = Queue(depth)
-    stop = Event()
+    # Ctrl-C may come to who waits here at any moment, which the locks of queue.Queue, as Python code, do not survive.
+    made: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    places: SimpleQueue[None] = SimpleQueue()
+    for _ in range(depth):
+        places.put(None)
+    is_needed = True
 
-    def put(entry: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
+    def has_place() -> bool:
+        while is_needed:
             try:
-                queue.put(entry, timeout=0.1)
+                places.get(timeout=_LOOK)
                 return True
-            except Full:
+            except Empty:
                 continue
         return False
 
     def make() -> None:
         try:
             for item in items:
-                if not put((True, item)):
+                if not has_place():
                     break
-            put((False, None))
+                made.put((True, item))
+            made.put((False, None))
         except BaseException as error:
-            put((False, error))
+            made.put((False, error))
         finally:
             items.close()
 
     thread = Thread(target=make, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
-            is_item, value = queue.get()
+            is_item, value = made.get()
             if not is_item:
                 if value is not None:
                     raise value
                 return
+            places.put(None)
             yield value
     finally:
-        stop.set()
-        with suppress(Empty):
-            while True:
-                queue.get_nowait()
-        thread.join()
+        is_needed = False
+        if thread.is_alive():
+            thread.join()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -546,6 +547,23 @@ def test_items_made_ahead_are_the_same_and_few() -> None:
     time.sleep(0.1)
     assert len(made) <= 6
     assert list(items) == list(range(1, 100))
+
+
+def test_ctrl_c_at_any_moment_is_told_as_such() -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before, threads = signal.signal(signal.SIGALRM, press), threading.active_count()
+    try:
+        for seed in range(500):
+            with pytest.raises(KeyboardInterrupt), closing(ahead(i for i in iter(int, 1))) as items:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + seed * 1e-5)
+                for _ in items:
+                    pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert threading.active_count() == threads
 
 
 def test_what_fails_ahead_is_raised_here() -> None:
