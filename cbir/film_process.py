@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 
 import numpy as np
 
+from cbir.threads import ProcessSetting
+
 # Bytes of one piece of memory, just below the most that glibc takes as an example (32 MB, see mallopt(3)).
 _PIECE = 31 << 20
-_lock = Lock()
-_within: list[int] = []
+
+
+def _threads() -> int:
+    import cv2
+
+    return int(cv2.getNumThreads())
+
+
+def _set_threads(number: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(number)
+
+
+_opencv = ProcessSetting(_threads, _set_threads)
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Let OpenCV work on the thread that calls it, within.
 
-    Threads of its own wait for work in loops, which takes the processor from the other stages. It holds for the
-    process, from the first of its threads that comes in to the last that leaves.
+    Threads of its own wait for work in loops, which takes the processor from the other stages.
     """
-    import cv2
-
-    with _lock:
-        # The first notes what there was; the others but count.
-        _within.append(cv2.getNumThreads())
-        cv2.setNumThreads(1)
-    try:
+    with _opencv.changed(lambda _: 1):
         yield
-    finally:
-        with _lock:
-            before = _within[0]
-            _within.pop()
-            if not _within:
-                cv2.setNumThreads(before)
 
 
 def keep_freed_memory() -> None:
